@@ -1,0 +1,1 @@
+"""An out-of-core, Dask-parallel engine for cryo-electron tomography."""

@@ -1,0 +1,262 @@
+"""The record of a product: its plan, which tasks are finished, and who is at work on it.
+
+A ledger is a folder inside the directory of an array, where no Zarr reader looks. It holds
+``plan.json`` (what determines the values), one empty file per finished task in ``done/``, the
+``lock`` of the process at work, and ``COMPLETE`` once nothing is missing. Everything is made by
+exclusive creation or by renaming, which hold on NFS and Lustre too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from tomodask.engine.files import explained, remove_partials, write_whole
+from tomodask.errors import IncompleteError, LockedError, PlanMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+__all__ = ["Ledger", "plan_difference"]
+
+#: Folder of the ledger inside the array's directory.
+_FOLDER = ".ledger"
+#: A lock of another host whose holder has not shown life for this long is taken over, seconds.
+_STALE_AFTER = 300.0
+_HEARTBEAT = 20.0
+
+
+def plan_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one line for each value in which two plans differ."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += [f"{key}.{line}" for line in plan_difference(before, after)]
+        elif before != after:
+            lines.append(f"{key}: {before!r} before, {after!r} now")
+    return lines
+
+
+class Ledger:
+    """The ledger of the array stored in the folder `array`."""
+
+    def __init__(self, array: Path) -> None:
+        self.folder = Path(array) / _FOLDER
+        self._holding: _Lock | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for intermediate files; gone when the product is complete."""
+        return self.folder / "scratch"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task of the plan is finished."""
+        return (self.folder / "COMPLETE").exists()
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return the recorded plan, or None before :meth:`begin`."""
+        try:
+            plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        except FileNotFoundError:
+            return None
+        return plan
+
+    def clear(self, root: Path) -> None:
+        """Remove all below `root`, which holds the array, but the lock that this run holds."""
+        lock = self.folder / "lock"
+        with explained(root):
+            for folder, folders, files in os.walk(root, topdown=False):
+                for name in files:
+                    path = Path(folder, name)
+                    if path != lock:
+                        path.unlink(missing_ok=True)
+                for name in folders:
+                    path = Path(folder, name)
+                    if not lock.is_relative_to(path):
+                        path.rmdir()
+
+    def matches(self, plan: Mapping[str, Any]) -> bool:
+        """Whether the recorded plan is this one."""
+        return self.plan() == json.loads(json.dumps(plan))
+
+    def begin(self, plan: Mapping[str, Any]) -> None:
+        """Record a plan, or check that the recorded one is the same.
+
+        Raises
+        ------
+        PlanMismatchError
+            If the product was begun with another plan; the message lists the difference.
+        """
+        with explained(self.folder):
+            (self.folder / "done").mkdir(parents=True, exist_ok=True)
+        plan = json.loads(json.dumps(plan))
+        recorded = self.plan()
+        if recorded is None:
+            with write_whole(self.folder / "plan.json") as path:
+                path.write_text(json.dumps(plan, indent=1, sort_keys=True))
+        elif recorded != plan:
+            difference = "\n  ".join(plan_difference(recorded, plan))
+            raise PlanMismatchError(
+                f"{self.folder.parent} was made with other inputs or parameters:\n  {difference}\n"
+                "give the product another name, or redo it (--overwrite, overwrite=True)"
+            )
+        remove_partials(self.folder)
+
+    def done(self) -> set[str]:
+        """Return the keys of the finished tasks."""
+        try:
+            return {name.replace("%2F", "/") for name in os.listdir(self.folder / "done")}
+        except FileNotFoundError:
+            return set()
+
+    def mark(self, key: str) -> None:
+        """Record a task as finished; call it after its last write."""
+        path = self.folder / "done" / key.replace("/", "%2F")
+        with explained(path), path.open("x" if not path.exists() else "r"):
+            pass
+
+    def require(self, keys: Iterable[str]) -> None:
+        """Raise unless all tasks are finished.
+
+        Raises
+        ------
+        IncompleteError
+            Naming how many are missing and the first of them.
+        """
+        missing = sorted(set(keys) - self.done())
+        if missing:
+            raise IncompleteError(
+                f"{self.folder.parent}: {len(missing)} parts are missing ({', '.join(missing[:4])}"
+                f"{', ...' if len(missing) > 4 else ''}); run the same command again to finish it"
+            )
+
+    def finish(self, keys: Iterable[str]) -> None:
+        """Declare the product complete and remove the scratch."""
+        self.require(keys)
+        with write_whole(self.folder / "COMPLETE") as path:
+            path.touch()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises
+        ------
+        LockedError
+            If another run holds it.
+        """
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._holding = _Lock(self.folder / "lock")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release the lock."""
+        if self._holding is not None:
+            self._holding.release()
+            self._holding = None
+
+
+class _Lock:
+    """A lock file that names its holder and shows by its age whether the holder lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        me = psutil.Process()
+        self.text = json.dumps(
+            {"host": socket.gethostname(), "pid": me.pid, "started": round(me.create_time(), 2)}
+        )
+        for _ in range(3):
+            if self._create():
+                break
+            self._remove_if_stale()
+        else:
+            raise LockedError(self._refusal())
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="tomodask-lock")
+        self._thread.start()
+
+    def _create(self) -> bool:
+        with explained(self.path):
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                return False
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(self.text)
+        return True
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            holder: dict[str, Any] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            # Gone, or created by a process that has not written its name yet.
+            return {}
+        return holder
+
+    def _remove_if_stale(self) -> None:
+        holder = self._holder()
+        try:
+            age = time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return
+        if holder.get("host") == socket.gethostname():
+            stale = not _alive(int(holder["pid"]), float(holder["started"]))
+        else:
+            stale = age > _STALE_AFTER
+        if not stale:
+            raise LockedError(self._refusal())
+        # Renaming lets just one of several that found it stale remove it.
+        grave = self.path.with_name(f"lock.stale.{os.getpid()}.{threading.get_ident()}")
+        try:
+            self.path.rename(grave)
+        except FileNotFoundError:
+            return
+        grave.unlink(missing_ok=True)
+
+    def _refusal(self) -> str:
+        holder = self._holder()
+        return (
+            f"{self.path.parent.parent} is being written by process {holder.get('pid', '?')} on "
+            f"{holder.get('host', '?')}; wait for it to end, or give the product another name. If "
+            f"that process is dead, remove {self.path}"
+        )
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_HEARTBEAT):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+    def release(self) -> None:
+        self._stop.set()
+        if self._holder() == json.loads(self.text):
+            self.path.unlink(missing_ok=True)
+
+
+def _alive(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+

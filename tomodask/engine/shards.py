@@ -1,0 +1,232 @@
+"""Reading and writing whole shards of stored arrays.
+
+zarr-python makes the arrays and any Zarr reader opens them. Their shards, however, are written
+here: a shard of the sharding codec is its inner chunks one after the
+other and an index with a checksum, so that a task can stream each chunk to the file as soon as it
+is computed, in one copy. Through zarr-python the same write needs the whole shard in memory and
+several copies of it (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import Blosc
+from zarr.codecs import BloscCodec
+
+from tomodask.engine.files import explained, partial_path
+from tomodask.errors import FormatError, ShardAlignmentError, StoreError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+__all__ = ["ShardGrid", "ShardWriter", "configure_zarr", "create_array", "read_region"]
+
+
+def configure_zarr() -> None:
+    """Keep Zarr and Blosc to the thread of the task that calls them."""
+    import numcodecs.blosc
+
+    zarr.config.set({"threading.max_workers": 1, "async.concurrency": 4})
+    numcodecs.blosc.use_threads = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardGrid:
+    """Shape, shards and inner chunks of a stored float32 array.
+
+    Parameters
+    ----------
+    shape, shard, chunk
+        Per axis; a shard is a multiple of the chunk along every axis.
+    compressed
+        Whether chunks are compressed (Blosc, LZ4 over bit planes). It halves images of counts;
+        reconstructed noise shrinks by a tenth only, at a third of the cost of making it.
+    """
+
+    shape: tuple[int, ...]
+    shard: tuple[int, ...]
+    chunk: tuple[int, ...]
+    compressed: bool = False
+
+    def __post_init__(self) -> None:
+        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
+            raise ShardAlignmentError(
+                f"shards of {self.shard} are not made of whole chunks of {self.chunk}"
+            )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shard, strict=True))
+
+    def region(self, index: tuple[int, ...]) -> tuple[slice, ...]:
+        """Return the part of the array that a shard holds."""
+        return tuple(
+            slice(i * s, min((i + 1) * s, n))
+            for i, s, n in zip(index, self.shard, self.shape, strict=True)
+        )
+
+    def shard_of(self, region: tuple[slice, ...]) -> tuple[int, ...]:
+        """Return the shard that a region is.
+
+        Raises
+        ------
+        ShardAlignmentError
+            If the region's edges are not those of one shard: two writers of one shard would
+            overwrite each other's part.
+        """
+        index = tuple(part.start // s for part, s in zip(region, self.shard, strict=True))
+        if any(i >= n for i, n in zip(index, self.counts, strict=True)) or region != self.region(
+            index
+        ):
+            raise ShardAlignmentError(
+                f"region {region} is not one shard of an array of {self.shape} in shards of "
+                f"{self.shard}; write whole shards"
+            )
+        return index
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    grid: ShardGrid,
+    dimensions: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> Path:
+    """Create an empty float32 array whose shards :class:`ShardWriter` writes.
+
+    The fill value is NaN, so that a missing shard shows.
+
+    Returns
+    -------
+    pathlib.Path
+        Its folder.
+    """
+    array = group.create_array(
+        name,
+        shape=grid.shape,
+        chunks=grid.chunk,
+        shards=grid.shard,
+        dtype="float32",
+        compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
+        if grid.compressed
+        else None,
+        fill_value=float("nan"),
+        dimension_names=dimensions,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+    return Path(str(group.store_path.store.root)) / array.path  # type: ignore[attr-defined]
+
+
+#: The same format as the array's codec: Zarr's Blosc codec stores what numcodecs' encodes.
+_PACKER = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+
+
+class ShardWriter:
+    """Write one shard, chunk after chunk, in any order of chunks.
+
+    Use it as a context manager: on success the shard appears under its name, whole; on failure
+    nothing does.
+
+    Parameters
+    ----------
+    array
+        Folder of the array.
+    grid
+        Its layout.
+    index
+        Which shard.
+    """
+
+    def __init__(self, array: Path, grid: ShardGrid, index: tuple[int, ...]) -> None:
+        self.path = Path(array, "c", *map(str, index))
+        self.grid = grid
+        self.chunks = tuple(s // c for s, c in zip(grid.shard, grid.chunk, strict=True))
+        self._index = np.full((int(np.prod(self.chunks)), 2), 2**64 - 1, "<u8")
+        self._temporary = partial_path(self.path)
+        self.bytes_written = 0
+
+    def __enter__(self) -> Self:
+        """Open the temporary file."""
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._temporary.open("xb", buffering=0)
+        return self
+
+    def write(self, chunk: tuple[int, ...], values: NDArray[np.float32]) -> None:
+        """Write one chunk, complete to its full size, at its place in the shard.
+
+        Parameters
+        ----------
+        chunk
+            Index of the chunk in the shard.
+        values
+            float32, C-contiguous, of the chunk's shape.
+        """
+        if values.shape != self.grid.chunk or values.dtype != np.dtype("<f4"):
+            raise ShardAlignmentError(
+                f"chunk of {values.shape} {values.dtype}, the array has {self.grid.chunk} float32"
+            )
+        at = int(np.ravel_multi_index(chunk, self.chunks))
+        whole = np.ascontiguousarray(values)
+        packed = _PACKER.encode(whole) if self.grid.compressed else whole
+        data = memoryview(packed).cast("B")
+        self._index[at] = self.bytes_written, len(data)
+        self._write(data)
+
+    def _write(self, data: memoryview | bytes) -> None:
+        with explained(self.path):
+            view = memoryview(data)
+            while view:
+                view = view[self._stream.write(view) :]
+        self.bytes_written += len(data)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the index and give the file its name, or remove it."""
+        try:
+            if kind is None:
+                table = self._index.tobytes()
+                self._write(table + struct.pack("<I", google_crc32c.value(table)))
+                self._stream.close()
+                with explained(self.path):
+                    self._temporary.replace(self.path)
+        finally:
+            self._stream.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:
+    """Read a part of a stored array.
+
+    Raises
+    ------
+    StoreError
+        If the array is not there or cannot be read.
+    FormatError
+        If its data is corrupt.
+    """
+    try:
+        array = zarr.open_array(path, mode="r")
+        return np.asarray(array[region])
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} holds no array; check the path, or make it again") from error
+    except (ValueError, RuntimeError, OSError) as error:
+        raise FormatError(
+            f"cannot read {path} at {region}: {error}; the store is damaged there: make this "
+            "product again, or import the data again"
+        ) from error

@@ -1,0 +1,1 @@
+"""One module per step of the pipeline: lazy arrays and tasks over chunks, nothing computed."""

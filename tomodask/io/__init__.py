@@ -1,0 +1,1 @@
+"""Formats in, the project's objects out, and back: one module per format."""

@@ -1,0 +1,253 @@
+"""What a tilt series, an alignment and a tomogram are: one registry of variables.
+
+Every name, dimension, type and unit that appears in a dataset or a store stands here once;
+readers, graph builders and writers refer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from tomodask.errors import SchemaError
+from tomodask.geometry import Projection
+
+__all__ = [
+    "ALIGNMENT",
+    "REGISTRY",
+    "TILT_SERIES",
+    "TOMOGRAM",
+    "Group",
+    "Variable",
+    "alignment_dataset",
+    "nominal_projection",
+    "projection_of",
+    "validate",
+]
+
+#: Version of this registry, written into every store.
+SCHEMA_VERSION = 1
+
+Group = Literal["tilt_series", "alignment", "tomogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of a dataset.
+
+    Parameters
+    ----------
+    name, dims
+        As in the dataset.
+    kind
+        NumPy kinds that are accepted ("f" float, "i" integer, "b" bool).
+    units
+        "angstrom", "degree", "e/A^2" or "" where dimensionless.
+    meaning
+        One line.
+    coordinate
+        Whether it is a coordinate.
+    required
+        Whether a dataset without it is refused.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    kind: str
+    units: str
+    meaning: str
+    coordinate: bool = False
+    required: bool = True
+
+
+def _tilt(
+    name: str, units: str, meaning: str, *, kind: str = "f", required: bool = True
+) -> Variable:
+    return Variable(name, ("tilt",), kind, units, meaning, coordinate=True, required=required)
+
+
+TILT_SERIES: tuple[Variable, ...] = (
+    Variable("images", ("tilt", "y", "x"), "f", "", "unweighted, unedited images, y up"),
+    Variable("even", ("tilt", "y", "x"), "f", "", "sums of the even frames", required=False),
+    Variable("odd", ("tilt", "y", "x"), "f", "", "sums of the odd frames", required=False),
+    _tilt("tilt_angle", "degree", "tilt angle as recorded"),
+    _tilt("dose", "e/A^2", "dose accumulated before this view", required=False),
+    _tilt("exposure", "e/A^2", "dose of this view", required=False),
+    _tilt("order", "", "acquisition order from 0", kind="i", required=False),
+    _tilt("included", "", "false where the view is curated out", kind="b"),
+    _tilt("section", "", "section of the stack it was imported from, from 0", kind="i"),
+)
+
+ALIGNMENT: tuple[Variable, ...] = (
+    Variable("tilt_angle", ("tilt",), "f", "degree", "tilt angle, solved or nominal"),
+    Variable("tilt_axis_angle", ("tilt",), "f", "degree", "tilt axis, CCW from +y of the raw image"),
+    Variable("shift_y", ("tilt",), "f", "angstrom", "raw y of the specimen's origin"),
+    Variable("shift_x", ("tilt",), "f", "angstrom", "raw x of the specimen's origin"),
+    Variable("magnification", ("tilt",), "f", "", "magnification of the view"),
+    Variable("stretch", ("tilt",), "f", "", "stretch e of the symmetric factor", required=False),
+    Variable("skew", ("tilt",), "f", "", "skew k of the symmetric factor", required=False),
+    Variable("x_tilt", ("tilt",), "f", "degree", "rotation about x (pitch)", required=False),
+    Variable("z_factor_u", ("tilt",), "f", "", "u displacement per height", required=False),
+    Variable("z_factor_v", ("tilt",), "f", "", "v displacement per height", required=False),
+    Variable("score", ("tilt",), "f", "", "correlation of the view's shift", required=False),
+    Variable("tilt_offset", (), "f", "degree", "added to every tilt angle", required=False),
+    Variable("z_shift", (), "f", "angstrom", "height placed at the tomogram's centre", required=False),
+    Variable("thickness", (), "f", "angstrom", "thickness of the specimen", required=False),
+)
+
+TOMOGRAM: tuple[Variable, ...] = (
+    Variable("tomogram", ("z", "y", "x"), "f", "", "density, image units per A"),
+    Variable("z", ("z",), "f", "angstrom", "voxel centres", coordinate=True),
+    Variable("y", ("y",), "f", "angstrom", "voxel centres, along the tilt axis", coordinate=True),
+    Variable("x", ("x",), "f", "angstrom", "voxel centres", coordinate=True),
+)
+
+REGISTRY: Mapping[Group, tuple[Variable, ...]] = {
+    "tilt_series": TILT_SERIES,
+    "alignment": ALIGNMENT,
+    "tomogram": TOMOGRAM,
+}
+
+
+def validate(dataset: xr.Dataset, group: Group, *, source: str = "dataset") -> None:
+    """Raise unless a dataset holds what the registry says of its group.
+
+    Parameters
+    ----------
+    dataset
+        What to check; no data is read but coordinates.
+    group
+        Which part of the registry.
+    source
+        Where it came from, for the message.
+
+    Raises
+    ------
+    SchemaError
+        Naming the variable, what it is and what it should be.
+    """
+    for variable in REGISTRY[group]:
+        if variable.name not in dataset.variables:
+            if variable.required:
+                raise SchemaError(
+                    f"{source} has no variable {variable.name!r} ({variable.meaning}); a "
+                    f"{group.replace('_', ' ')} needs it with dimensions {variable.dims}"
+                )
+            continue
+        found = dataset[variable.name]
+        if found.dims != variable.dims:
+            raise SchemaError(
+                f"{source}: {variable.name!r} has dimensions {found.dims}, it needs {variable.dims}"
+            )
+        if found.dtype.kind not in variable.kind + ("i" if variable.kind == "f" else ""):
+            raise SchemaError(
+                f"{source}: {variable.name!r} is {found.dtype}, it must be of kind "
+                f"{variable.kind!r}; convert it with astype"
+            )
+        if variable.coordinate and variable.kind == "f" and variable.name == "tilt_angle":
+            bad = np.flatnonzero(~np.isfinite(found.values))
+            if len(bad):
+                raise SchemaError(f"{source}: tilt_angle of view {bad[0]} is not a finite number")
+    if group == "tilt_series" and "pixel_size" not in dataset.attrs:
+        raise SchemaError(f"{source} has no attribute 'pixel_size' (A); set it")
+
+
+def variable_attributes(group: Group, name: str) -> dict[str, Any]:
+    """Return the attributes ("units", "long_name") that a variable carries."""
+    for variable in REGISTRY[group]:
+        if variable.name == name:
+            units = {"units": variable.units} if variable.units else {}
+            return {"long_name": variable.meaning, **units}
+    raise KeyError(name)
+
+
+_ALIGNMENT_FIELDS = (
+    "tilt_angle", "tilt_axis_angle", "magnification", "stretch", "skew", "x_tilt",
+)  # fmt: skip
+
+
+def alignment_dataset(
+    projection: Projection, *, method: str, attributes: Mapping[str, Any] | None = None,
+    **extra: Any,
+) -> xr.Dataset:  # fmt: skip
+    """Return the alignment that a projection is.
+
+    Parameters
+    ----------
+    projection
+        One value per view.
+    method
+        How it was found, e.g. "coarse" or "imported".
+    attributes
+        Provenance.
+    **extra
+        Further variables of the registry, per tilt or scalar.
+
+    Returns
+    -------
+    xarray.Dataset with dimension ``tilt``.
+    """
+    values: dict[str, Any] = {name: getattr(projection, name) for name in _ALIGNMENT_FIELDS}
+    values |= {
+        "shift_y": projection.shift[:, 1],
+        "shift_x": projection.shift[:, 0],
+        "z_factor_u": projection.z_factor[:, 0],
+        "z_factor_v": projection.z_factor[:, 1],
+    }
+    values |= extra
+    variables = {
+        variable.name: (
+            variable.dims,
+            np.asarray(values[variable.name], np.float64),
+            variable_attributes("alignment", variable.name),
+        )
+        for variable in ALIGNMENT
+        if variable.name in values
+    }
+    dataset = xr.Dataset(variables, attrs={"method": method, **(attributes or {})})
+    validate(dataset, "alignment", source=f"{method} alignment")
+    return dataset
+
+
+def projection_of(alignment: xr.Dataset) -> Projection:
+    """Return the projection of an alignment, tilt offset and z shift applied.
+
+    Raises
+    ------
+    SchemaError
+        If a variable is missing.
+    GeometryError
+        If a value makes no view.
+    """
+    validate(alignment, "alignment", source="alignment")
+
+    def get(name: str, default: float) -> Any:
+        return alignment[name].values if name in alignment else default
+
+    tilt = alignment["tilt_angle"].values
+    zero = np.zeros(tilt.shape)
+    projection = Projection.create(
+        tilt + get("tilt_offset", 0.0),
+        tilt_axis_angle=alignment["tilt_axis_angle"].values,
+        shift=np.stack([alignment["shift_x"].values, alignment["shift_y"].values], axis=-1),
+        magnification=alignment["magnification"].values,
+        stretch=get("stretch", 0.0),
+        skew=get("skew", 0.0),
+        x_tilt=get("x_tilt", 0.0),
+        z_factor=np.stack(
+            [zero + get("z_factor_u", 0.0), zero + get("z_factor_v", 0.0)], axis=-1
+        ),
+    )
+    height = float(get("z_shift", 0.0))
+    return projection.moved_origin((0.0, 0.0, height)) if height else projection
+
+
+def nominal_projection(series: xr.Dataset) -> Projection:
+    """Return the projection of a tilt series as recorded: no shifts, the nominal tilt axis."""
+    return Projection.create(
+        series["tilt_angle"].values, tilt_axis_angle=float(series.attrs.get("tilt_axis_angle", 0.0))
+    )
