@@ -25,6 +25,7 @@ __all__ = [
     "StoreError",
     "TaskError",
     "TomodaskError",
+    "TomodaskWarning",
 ]
 
 
@@ -98,3 +99,7 @@ class SpaceError(TomodaskError, OSError):
 
 class TaskError(TomodaskError, RuntimeError):
     """Tasks of a run failed; what was finished is kept."""
+
+
+class TomodaskWarning(UserWarning):
+    """Something that need not stop the work and should be looked at."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,15 +20,20 @@ from tomodask.geometry import Projection
 __all__ = [
     "ALIGNMENT",
     "REGISTRY",
+    "SLAB",
     "TILT_SERIES",
     "TOMOGRAM",
     "Group",
     "Variable",
     "alignment_dataset",
+    "layer_depth",
     "nominal_projection",
     "projection_of",
     "validate",
 ]
+
+#: Rows along the tilt axis that are stored, and computed, as one slab.
+SLAB = 64
 
 #: Version of this registry, written into every store.
 SCHEMA_VERSION = 1
@@ -80,6 +86,7 @@ TILT_SERIES: tuple[Variable, ...] = (
     _tilt("order", "", "acquisition order from 0", kind="i", required=False),
     _tilt("included", "", "false where the view is curated out", kind="b"),
     _tilt("section", "", "section of the stack it was imported from, from 0", kind="i"),
+    _tilt("checksum", "", "CRC-32C of the image's pixels", kind="iu", required=False),
 )
 
 ALIGNMENT: tuple[Variable, ...] = (
@@ -163,6 +170,15 @@ def variable_attributes(group: Group, name: str) -> dict[str, Any]:
             units = {"units": variable.units} if variable.units else {}
             return {"long_name": variable.meaning, **units}
     raise KeyError(name)
+
+
+def layer_depth(heights: int) -> int:
+    """Return how many heights of a slab are stored, and computed, together: about 64.
+
+    A multiple of 4, so that a layer halves twice for the coarser levels.
+    """
+    layers = max(1, round(heights / 64))
+    return -(-heights // (layers * 4)) * 4
 
 
 _ALIGNMENT_FIELDS = (
@@ -251,3 +267,20 @@ def nominal_projection(series: xr.Dataset) -> Projection:
     return Projection.create(
         series["tilt_angle"].values, tilt_axis_angle=float(series.attrs.get("tilt_axis_angle", 0.0))
     )
+
+
+def mark_stored(images: xr.DataArray, folder: Path) -> None:
+    """Note on lazy images from which stored array they are read."""
+    images.encoding["stored"] = (str(folder), images.data.name)
+
+
+def stored_folder(images: xr.DataArray) -> Path | None:
+    """Return the stored array that lazy images are, None where they were changed since."""
+    folder, name = images.encoding.get("stored", (None, None))
+    return Path(folder) if folder and getattr(images.data, "name", None) == name else None
+
+
+def series_path(tree: xr.DataTree) -> Path | None:
+    """Return the store a tree was opened from, None for one made in memory."""
+    source = tree.root.encoding.get("source")
+    return None if source is None else Path(source)

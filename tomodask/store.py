@@ -1,104 +1,130 @@
-"""Storing lazy volumes: the plan behind a reconstruction runs tile by tile, disk to disk."""
+"""Storing lazy volumes slab by slab, disk to disk."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import zarr
 
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.memory import format_bytes
 from tomodask.engine.run import Resources, Stage, Task, run_stages
 from tomodask.engine.shards import ShardGrid, ShardWriter, read_region
-from tomodask.errors import SpaceError
-from tomodask.graph.reconstruct import Reconstruction
+from tomodask.errors import ParameterError, SpaceError
+from tomodask.graph.array_slabs import ArraySlabs
+from tomodask.graph.reconstruct import plan_of
+from tomodask.graph.slab_plan import SlabPlan
 from tomodask.io.ome_zarr import (
     OWNED_LEVELS,
-    SLAB,
     MultiscaleLayout,
     array_folder,
     create_multiscale,
 )
+from tomodask.io.series import check_name, tomogram_folder
 from tomodask.kernels.downsample import halve
+from tomodask.model import SLAB
 
 if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
     from numpy.typing import NDArray
 
-    from tomodask.engine.events import Listener, Receipt
+    from tomodask.engine.events import Listener
 
-__all__ = ["store_reconstruction"]
+__all__ = ["store"]
 
 
-def store_reconstruction(
-    plan: Reconstruction,
-    folder: Path,
+def store(
+    volume: xr.DataArray,
+    path: str | Path | None = None,
     *,
-    name: str,
-    provenance: Mapping[str, Any],
-    resources: Resources,
+    name: str = "wbp",
     levels: int | None = None,
     overwrite: bool = False,
-    listen: Listener | None = None,
-) -> list[Receipt]:
-    """Run a reconstruction into a multiscale group, or finish one that was begun.
+    workers: int | None = None,
+    memory_limit: str | float | None = None,
+    scheduler: str | Client = "threads",
+    progress: Listener | None = None,
+) -> Path:
+    """Compute a lazy volume into an OME-Zarr multiscale tomogram.
+
+    A reconstruction of a stored series runs from disk to disk in bounded memory; any other lazy
+    volume is computed slab by slab. What an interrupted run finished is kept: the same call
+    again makes the rest, with the same bits, whatever the workers and the memory.
 
     Parameters
     ----------
-    plan
-        What to compute.
-    folder
-        The group, made when absent.
+    volume
+        (z, y, x) with coordinates in A, e.g. from ``tomodask.reconstruct``.
+    path
+        Folder of an OME-Zarr group to make; by default the tomogram `name` of the series that
+        the volume is reconstructed from.
     name
-        For viewers and events.
-    provenance
-        Written with the product.
-    resources
-        Where to run.
+        Name of the tomogram.
     levels
-        Number of resolutions; all that viewers need by default.
+        Number of resolutions; by default until every edge is at most 128 voxels.
     overwrite
-        Whether a product of another plan is removed first.
-    listen
-        Told of the progress.
+        Whether a tomogram of this name, but made otherwise, is replaced.
+    workers
+        Most tasks at once; all cores by default.
+    memory_limit
+        For all processes together, e.g. "4GiB"; 60 % of the free memory by default.
+    scheduler
+        "threads", "processes", the address of a Dask scheduler, or a ``distributed.Client``.
+    progress
+        Called with every :class:`tomodask.engine.events.Event`.
 
     Returns
     -------
-    Receipts of the tasks of this run; none where the product was complete.
+    pathlib.Path
+        Folder of the multiscale group.
 
     Raises
     ------
+    MemoryLimitError, SpaceError
+        Before anything is computed, where memory or disk cannot hold it, with both numbers.
     PlanMismatchError
-        If the group holds a product of another plan.
-    SpaceError
-        If the disk cannot hold what is missing.
+        If the tomogram exists and was made otherwise.
+    LockedError
+        If another run is at work on it.
     """
+    plan: SlabPlan | ArraySlabs | None = plan_of(volume)
+    if plan is None or plan.source.images is None:
+        plan = ArraySlabs.of(volume)
+    folder = _target(plan, path, check_name(name))
     layout = MultiscaleLayout.of(plan.volume, levels)
     arrays = [array_folder(folder, level) for level in range(len(layout.levels))]
-    ledger = Ledger(arrays[0])
     identity = plan.identity() | {"levels": len(layout.levels)}
-    with ledger:
-        recorded = ledger.plan()
-        if recorded is None or (overwrite and not ledger.matches(identity)):
+    resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
+    with Ledger(arrays[0]) as ledger:
+        if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
             ledger.clear(folder)
-            _check_space(folder, layout.nbytes + _scratch_bytes(plan))
-            create_multiscale(
-                folder, name, layout, {"provenance": dict(provenance), "contrast": "as images"}
-            )
+            _check_space(folder, layout.nbytes + plan.scratch_bytes)
+            if path is None:
+                zarr.open_group(folder.parents[2], mode="a").require_group(f"tomograms/{name}")
+            provenance = volume.attrs.get("provenance", {"step": "store"})
+            create_multiscale(folder, name, layout, {"provenance": provenance})
         ledger.begin(identity)
-        if ledger.complete:
-            return []
-        stages = _stages(plan, layout, arrays, ledger.scratch)
-        receipts = run_stages(f"reconstruct {name}", stages, ledger, resources, listen)
-        ledger.finish(task.key for stage in stages for task in stage.tasks)
-    return receipts
+        if not ledger.complete:
+            stages = _stages(plan, layout, arrays, ledger.scratch)
+            run_stages(f"store {name}", stages, ledger, resources, progress)
+            ledger.finish(task.key for stage in stages for task in stage.tasks)
+    return folder
 
 
-def _scratch_bytes(plan: Reconstruction) -> int:
-    return 4 * len(plan.views) * plan.bands.shape[0] * plan.bands.shape[1]
+def _target(plan: SlabPlan | ArraySlabs, path: str | Path | None, name: str) -> Path:
+    if path is not None:
+        return Path(path).expanduser().resolve()
+    if isinstance(plan, SlabPlan) and plan.source.images is not None:
+        return tomogram_folder(plan.source.images.parents[1], name)
+    raise ParameterError(
+        "this volume is not an unchanged reconstruction of a stored series: give the path of an "
+        "OME-Zarr folder to store it in"
+    )
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -111,36 +137,33 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _stages(
-    plan: Reconstruction, layout: MultiscaleLayout, arrays: list[Path], scratch: Path
+    plan: SlabPlan | ArraySlabs, layout: MultiscaleLayout, arrays: list[Path], scratch: Path
 ) -> list[Stage]:
     depth = layout.levels[0].grid.chunk[0]
-    own = min(OWNED_LEVELS, len(layout.levels))
     slabs = [
         Task(f"slab/{slab}", _write_slab, (plan, layout, arrays, scratch, slab))
         for slab in range(plan.slabs)
     ]
+    # The coarser levels of a layer hold an eighth and a sixty-fourth of it.
+    finest = layout.levels[0].grid
+    coarser_bytes = 4 * depth * SLAB * finest.shard[2] // 6
     stages = [
-        plan.align_stage(scratch),
-        Stage("back-project", slabs, plan.task_bytes(depth) + _pyramid_bytes(layout)),
+        *plan.prepare(scratch),
+        Stage("back-project", slabs, plan.task_bytes(depth) + coarser_bytes),
     ]
-    for level in range(own, len(layout.levels)):
+    for level in range(OWNED_LEVELS, len(layout.levels)):
         grid = layout.levels[level].grid
-        coarser = [
+        tasks = [
             Task(f"level/{level}/{index}", _write_level, (layout, arrays, level, index))
             for index in range(grid.counts[1])
         ]
-        size = 4 * int(np.prod(grid.shard))
-        stages.append(Stage(f"level {level}", coarser, size * 10))
+        # Its own voxels and, twice while reading, the eight times as many of the level before.
+        stages.append(Stage(f"level {level}", tasks, 4 * int(np.prod(grid.shard)) * 18))
     return stages
 
 
-def _pyramid_bytes(layout: MultiscaleLayout) -> int:
-    grid = layout.levels[0].grid
-    return 4 * grid.chunk[0] * SLAB * grid.shard[2] // 6
-
-
 def _write_slab(
-    plan: Reconstruction,
+    plan: SlabPlan | ArraySlabs,
     layout: MultiscaleLayout,
     arrays: list[Path],
     scratch: Path,
@@ -149,15 +172,13 @@ def _write_slab(
     """Compute one slab and write its shards on all the levels that it owns."""
     own = layout.levels[:OWNED_LEVELS]
     depth = own[0].grid.chunk[0]
-    read = plan.band_reader(scratch)
-    total = 0
     rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
     with ExitStack() as stack:
         writers = [
             stack.enter_context(ShardWriter(array, level.grid, (0, slab, 0)))
             for array, level in zip(arrays, own, strict=False)
         ]
-        for index, block in enumerate(plan.layers(slab, read, depth)):
+        for index, block in enumerate(plan.stored_layers(slab, scratch, depth)):
             extent = (plan.volume.shape[0] - index * depth, rows, plan.volume.shape[2])
             layer = block
             for number, (writer, level) in enumerate(zip(writers, own, strict=True)):
@@ -166,15 +187,13 @@ def _write_slab(
                     extent = (-(-extent[0] // 2), -(-extent[1] // 2), -(-extent[2] // 2))
                 for column in range(layer.shape[0]):
                     writer.write((index, 0, column), layer[column])
-        total = sum(writer.bytes_written for writer in writers)
-        total += sum(16 * int(np.prod(writer.chunks)) + 4 for writer in writers)
-    bytes_read = 4 * len(plan.views) * SLAB * plan.aligned.shape[1]
-    return bytes_read, total
+    return plan.bytes_read(slab), sum(writer.bytes_written for writer in writers)
 
 
 def _halved(
     block: NDArray[np.float32], extent: tuple[int, int, int], grid: ShardGrid
 ) -> NDArray[np.float32]:
+    """Return a layer of the next level, in that level's chunks along x."""
     out = np.empty((grid.shard[2] // grid.chunk[2], *grid.chunk), np.float32)
     # A layer of chunks may reach beyond the volume along z.
     halve(block, out, (min(extent[0], block.shape[1]), extent[1], extent[2]))
@@ -190,10 +209,9 @@ def _write_level(
     rows = slice(2 * region[1].start, min(2 * region[1].stop, finer.shape[1]))
     source = read_region(arrays[level - 1], (slice(None), rows, slice(None)))
     whole = np.zeros(grid.shard, np.float32)
-    counts = tuple(n // c for n, c in zip(grid.shard, grid.chunk, strict=True))
     halve(source[None], whole[None], source.shape)
     with ShardWriter(arrays[level], grid, (0, index, 0)) as writer:
-        for chunk in np.ndindex(*counts):
+        for chunk in np.ndindex(*writer.chunks):
             part = tuple(
                 slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True)
             )

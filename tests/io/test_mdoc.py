@@ -176,7 +176,7 @@ def test_real_files(
     angles = [float(a) for a in re.findall(r"^TiltAngle = (\S+)", text, re.MULTILINE)]
     np.testing.assert_array_equal([s.tilt_angle for s in info.sections if s.tilt_angle], angles)
     doses = [float(d) for d in re.findall(r"^ExposureDose = (\S+)", text, re.MULTILINE)]
-    assert [s.exposure for s in info.sections if s.exposure] == [d for d in doses if d]
+    assert [s.exposure for s in info.sections if s.exposure is not None] == [d for d in doses if d]
     if montage:
         with pytest.raises(DataError, match="montage"):
             info.by_z_value(len(info.sections))

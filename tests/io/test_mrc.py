@@ -95,6 +95,16 @@ def test_wrong_machine_stamp_is_seen_through(tmp_path: Path, dtype: str, stamp: 
     np.testing.assert_array_equal(read_all(path), data.astype(np.float32))
 
 
+def test_byte_order_without_stamp_or_axes_is_the_one_of_smaller_sizes(tmp_path: Path) -> None:
+    data = random_stack(">i1")
+    path = write_reference(tmp_path / "a.st", data.astype("i1"))
+    big_endian = np.array(data.shape[::-1], ">i4").tobytes()
+    patch(path, 0, "12s", big_endian)
+    patch(path, 64, "12s", bytes(12))
+    patch(path, 212, "4s", bytes(4))
+    np.testing.assert_array_equal(read_all(path), data)
+
+
 def test_single_image_and_volume_stack_are_sections(tmp_path: Path) -> None:
     image = random_stack("f4", (5, 7))
     assert open_stack(write_reference(tmp_path / "image.mrc", image)).shape == (1, 5, 7)
@@ -318,10 +328,19 @@ def test_extended_header_that_cannot_be_trusted_is_left_out(tmp_path: Path) -> N
         (struct.pack("<3f", 0, np.nan, 1), b"AGAR", (0, 1)),
         (angles, b"FEI1", (0, 0)),
         (b"\xff" * 3000, b"FEI1", (0, 0)),
+        (fei_records(b"FEI1", "<", 2).tobytes(), b"FEI1", (0, 0)),  # of 3
     ]:
         info = open_stack(with_extended_header(path, data, kind, extended, layout))
         assert info.tilt_angles is None
         np.testing.assert_array_equal(read_section(info, 1), data[1])
+
+
+def test_table_with_integers_before_the_floats(tmp_path: Path) -> None:
+    # One integer and one float; as SerialEM's bytes and flags they would contradict each other.
+    extended = struct.pack("<ifif", 7, -60.0, 8, 60.0)
+    data = random_stack("<i2", (2, 4, 4))
+    path = with_extended_header(tmp_path / "a.st", data, b"AGAR", extended, (1, 1))
+    assert open_stack(path).tilt_angles == (-60.0, 60.0)
 
 
 def fei_records(kind: bytes, order: str, n: int) -> np.ndarray:
@@ -467,6 +486,7 @@ def test_written_file_is_valid_and_complete(
         np.testing.assert_allclose(mrc.voxel_size.tolist(), (13.48,) * 3, rtol=1e-6)
         assert mrc.is_image_stack() == (kind == "stack" and shape[0] > 1)
         assert mrc.is_volume() == (kind == "volume")
+        assert mrc.header.mz == (shape[0] if kind == "volume" else 1)
         assert mrc.header.origin.tolist() == (1.5, -2.5, 3.0)
         assert mrc.header.label[0].rstrip() == b"tomodask: even half"
         statistics = [float(mrc.header[name]) for name in ("dmin", "dmax", "dmean", "rms")]

@@ -151,6 +151,32 @@ def test_truncated_contiguous_stack(
             open_stack(path)
 
 
+def test_truncated_last_page_is_refused_on_opening(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random_stack("u2", (50, 70)))
+    with tifffile.TiffFile(path) as tif:
+        end = tif.pages[0].dataoffsets[0] + 50 * 70 * 2
+    path.write_bytes(path.read_bytes()[: end - 1])
+    with pytest.raises(FormatError, match=r"a\.tif.*truncated"):
+        open_stack(path)
+
+
+def test_fewer_pages_than_the_description_promises(tmp_path: Path) -> None:
+    # What a program leaves that died between writing a page and linking it to the last one.
+    path = tmp_path / "a.tif"
+    data = random_stack("u2", (4, 50, 70))
+    tifffile.imwrite(path, data, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        link = tif.pages[1].offset + 2 + 12 * len(tif.pages[1].tags)
+        following = tif.pages[2].offset
+    content = bytearray(path.read_bytes())
+    assert int.from_bytes(content[link : link + 4], "little") == following
+    content[link : link + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="promises 4 pages"):
+        open_stack(path)
+
+
 def test_corrupt_page_is_named(tmp_path: Path) -> None:
     path = pillow_write(
         tmp_path / "a.tif", random_stack("u1", (3, 60, 70)), compression="tiff_adobe_deflate"

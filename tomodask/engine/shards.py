@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShardGrid", "ShardWriter", "configure_zarr", "create_array", "read_region"]
+__all__ = [
+    "ShardGrid",
+    "ShardWriter",
+    "StoredArray",
+    "configure_zarr",
+    "create_array",
+    "read_region",
+]
 
 
 def configure_zarr() -> None:
@@ -230,3 +237,35 @@ def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:
             f"cannot read {path} at {region}: {error}; the store is damaged there: make this "
             "product again, or import the data again"
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """A stored array that is opened anew by whoever reads a part of it; small and picklable.
+
+    Parameters
+    ----------
+    path
+        Folder of the array.
+    shape, dtype
+        As stored.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Self, tuple[int, ...]]:
+        """Return the array and its shards."""
+        array = zarr.open_array(path, mode="r")
+        return cls(path, array.shape, np.dtype(array.dtype)), array.shards or array.chunks
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, region: tuple[slice | int, ...]) -> NDArray[Any]:
+        """Read a region."""
+        return read_region(self.path, region)

@@ -1,311 +1,379 @@
-"""Weighted back-projection, slab by slab along the tilt axis.
-
-Two stages. First every view is resampled once into bands of lanes (:mod:`.align_stack`). Then
-each slab of the volume reads its band of all views, weights it along u, and back-projects it;
-slabs share nothing, so they run anywhere in any order with the same result.
-"""
+"""Weighted back-projection of a tilt series as a lazy volume."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakValueDictionary
 
+import dask
+import dask.array as da
 import numpy as np
+import xarray as xr
 
-from tomodask.engine.run import Stage, Task
-from tomodask.graph.align_stack import (
-    AlignedGrid,
-    ViewSource,
-    align_view,
-    read_band,
-    view_bytes,
-    write_bands,
+from tomodask.errors import (
+    AlignmentMissingError,
+    DataError,
+    DoubleApplicationError,
+    ParameterError,
 )
-from tomodask.kernels.backproject import CHUNK_X, LANE_GROUP, PAD_ROWS, backproject, pad_projections
-from tomodask.kernels.resample import edge_taper
-from tomodask.kernels.shear import REACH, shift_lanes, shift_rows, shift_weights
-from tomodask.kernels.weighting import (
-    OVERSAMPLING,
-    RowFilter,
-    filter_length,
-    filter_rows,
-    radial_weights,
+from tomodask.geometry import VolumeGrid, centred_coordinates
+from tomodask.graph.align_stack import AlignedGrid, ViewSource, align_view, aligned_grid
+from tomodask.graph.slab_plan import SlabPlan
+from tomodask.kernels.weighting import RowFilter
+from tomodask.model import (
+    SLAB,
+    layer_depth,
+    nominal_projection,
+    projection_of,
+    stored_folder,
+    validate,
+    variable_attributes,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
-    from tomodask.geometry import Projection, VolumeGrid
+    from tomodask.geometry import Projection
 
-__all__ = ["NUMERICS", "SLAB", "Reconstruction"]
+__all__ = ["align_stack", "chosen_projection", "plan_of", "reconstruct"]
 
-#: Raised by hand whenever the same inputs and parameters give other values.
-NUMERICS = 1
-#: Rows of y in a slab.
-SLAB = 64
-#: A view whose shear differs from the common one is shifted anew whenever its rows would be off
-#: by more than this, pixels.
-_SHEAR_TOLERANCE = 0.05
+#: Plans by the name of the dask array they belong to; the graph keeps them alive.
+_PLANS: WeakValueDictionary[str, SlabPlan] = WeakValueDictionary()
+
+Range = tuple[int, int] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reconstruction:
-    """All that determines a weighted back-projection; small and picklable.
+def reconstruct(
+    series: xr.DataTree,
+    *,
+    thickness: int,
+    binning: float = 1.0,
+    alignment: str | xr.Dataset | None = None,
+    weighting: Literal["ramp", "exact", "none"] = "ramp",
+    radial: tuple[float, float] = (0.35, 0.035),
+    sirt_like: int = 0,
+    view_weights: Sequence[float] | None = None,
+    x_range: Range = None,
+    y_range: Range = None,
+    z_range: Range = None,
+) -> xr.DataArray:
+    """Reconstruct a tomogram by weighted back-projection, lazily.
+
+    Nothing is computed here. ``tomodask.store`` runs it from disk to disk, slab by slab;
+    ``.compute()`` makes the volume, or any part of it, in memory, with the same values.
 
     Parameters
     ----------
-    source
-        The raw images.
-    views
-        Those that take part.
-    projection
-        Of the views that take part.
-    aligned
-        Pixels of the aligned images.
-    volume
-        Voxels to make; its voxel size is the aligned pixel size, its y on the aligned rows.
-    full_thickness
-        Height of the uncropped volume, A.
-    row_filter, view_weights
-        Weights.
+    series
+        From ``tomodask.open``.
+    thickness
+        Height of the tomogram, voxels at the binning given.
+    binning
+        Voxel size over pixel size, >= 1; need not be whole. Images are binned by cropping their
+        Fourier transform.
+    alignment
+        Name of an alignment of the series, "none" for the angles as recorded without shifts, or
+        a dataset; by default the only alignment that the series has.
+    weighting
+        "ramp", "exact" (Harauz and van Heel, for uneven tilts) or "none".
+    radial
+        Cutoff and Gaussian fall-off of the low-pass, cycles per voxel.
+    sirt_like
+        Number of SIRT iterations that the ramp is shaped to resemble; 0 for none.
+    view_weights
+        Extra weight of each view of the series; 1 by default.
+    x_range, y_range, z_range
+        (start, stop) voxels of the full tomogram to make; all by default.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``tomogram (z, y, x)`` float32 with coordinates in A from the centre of the full tomogram.
+        Its unit is that of the images per A: summed along the beam and multiplied by the voxel
+        size it is the image less its mean, as far as the tilt range allows. Dense stays dark
+        where the images are dark.
+
+    Raises
+    ------
+    AlignmentMissingError
+        If there is no such alignment, or several and none is named.
+    ParameterError
+        If a size, range or weight makes no sense.
+    DataError
+        If fewer than two views are included.
+
+    Notes
+    -----
+    Memory of one task: ``volume.attrs["task_bytes"]``.
     """
-
-    source: ViewSource
-    views: tuple[int, ...]
-    projection: Projection
-    aligned: AlignedGrid
-    volume: VolumeGrid
-    full_thickness: float
-    row_filter: RowFilter
-    view_weights: tuple[float, ...]
-
-    @cached_property
-    def _slab_model(self) -> Any:
-        return self.projection.slab_model()
-
-    @cached_property
-    def shear(self) -> float:
-        """Shear dy/dz common to the views."""
-        return float(np.mean(self._slab_model.shear))
-
-    @cached_property
-    def view_shear(self) -> NDArray[np.float64]:
-        """(tilt,) what each view's shear differs by; zeros where it cannot be seen."""
-        residual = self._slab_model.shear - self.shear
-        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
-        negligible = np.abs(residual).max() * height < _SHEAR_TOLERANCE
-        result: NDArray[np.float64] = np.zeros_like(residual) if negligible else residual
-        return result
-
-    @cached_property
-    def margin(self) -> int:
-        """Lanes that a slab reads beyond its own on either side."""
-        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
-        reach = 0.0
-        if self.shear:
-            reach += abs(self.shear) * height + REACH + 1
-        if self.view_shear.any():
-            reach += np.abs(self.view_shear).max() * height + REACH + 1
-        half = LANE_GROUP // 2
-        return int(np.ceil(reach / half)) * half
-
-    @cached_property
-    def bands(self) -> AlignedGrid:
-        """The aligned pixels in whole bands: slab s is band s + `lead`."""
-        lead = self.lead
-        rows = (self.slabs + 2 * lead) * SLAB
-        first = self.volume.first[1] - lead * SLAB * self.volume.voxel_size
-        return AlignedGrid(
-            (rows, self.aligned.shape[1]), self.aligned.pixel_size, (first, self.aligned.first[1])
+    tilt_series = series["tilt_series"].to_dataset()
+    validate(tilt_series, "tilt_series", source=str(series.name))
+    images = tilt_series["images"]
+    refuse_applied(images, "alignment")
+    views = np.flatnonzero(tilt_series["included"].values)
+    if len(views) < 2:
+        raise DataError(
+            f"{series.name} has {len(views)} included views; a reconstruction needs at least two"
         )
+    projection, label = chosen_projection(series, alignment)
+    source = view_source(tilt_series)
+    aligned = aligned_grid(projection, source.shape, source.pixel_size, binning)
+    if int(thickness) != thickness or thickness < 1:
+        raise ParameterError(f"thickness {thickness}: give a whole number of voxels >= 1")
+    full = VolumeGrid.centred((int(thickness), *aligned.shape), aligned.pixel_size)
+    ranges = {"x": x_range, "y": y_range, "z": z_range}
+    volume = full.cropped(
+        **{axis: slice(None) if part is None else slice(*part) for axis, part in ranges.items()}
+    )
+    plan = SlabPlan(
+        source=source,
+        views=tuple(int(view) for view in views),
+        projection=projection[views],
+        aligned=aligned,
+        volume=volume,
+        full_thickness=full.shape[0] * full.voxel_size,
+        row_filter=RowFilter(
+            kind=weighting, cutoff=radial[0], falloff=radial[1], sirt_like=sirt_like
+        ),
+        view_weights=_weights(view_weights, views, len(images)),
+    )
+    attributes = variable_attributes("tomogram", "tomogram") | {
+        "voxel_size": volume.voxel_size,
+        "task_bytes": plan.task_bytes(layer_depth(volume.shape[0])),
+        "provenance": {
+            "step": "reconstruct",
+            "method": "wbp",
+            "series": str(series.name),
+            "alignment": label,
+            "binning": float(binning),
+            "thickness": int(thickness),
+            "weighting": weighting,
+            "radial": list(radial),
+            "sirt_like": sirt_like,
+            "excluded_views": sorted(set(range(len(images))) - set(plan.views)),
+        },
+    }
+    return xr.DataArray(
+        _lazy_volume(plan, images),
+        dims=("z", "y", "x"),
+        coords={
+            axis: (axis, values, variable_attributes("tomogram", axis))
+            for axis, values in volume.coordinates().items()
+        },
+        name="tomogram",
+        attrs=attributes,
+    )
 
-    @property
-    def lead(self) -> int:
-        """Bands before the first slab."""
-        return -(-self.margin // SLAB)
 
-    @property
-    def slabs(self) -> int:
-        """Number of slabs."""
-        return -(-self.volume.shape[1] // SLAB)
+def align_stack(
+    series: xr.DataTree,
+    *,
+    binning: float = 1.0,
+    alignment: str | xr.Dataset | None = None,
+) -> xr.DataArray:
+    """Return the aligned stack, lazily: each view resampled once by its whole affine map.
 
-    @property
-    def _size(self) -> int:
-        return self.aligned.shape[1]
+    Parameters
+    ----------
+    series, binning, alignment
+        As in :func:`reconstruct`.
 
-    @cached_property
-    def _transfer(self) -> NDArray[np.float32]:
-        return radial_weights(
-            self.row_filter,
-            self.projection.tilt_angle,
-            length=filter_length(self._size),
-            spacing=self.aligned.pixel_size,
-            thickness=self.full_thickness,
-            view_weights=self.view_weights,
-        )
+    Returns
+    -------
+    xarray.DataArray
+        ``images (tilt, y, x)`` float32 of all views, excluded ones too, each with its own mean
+        outside the raw image, where its edges are tapered to. The tilt axis is vertical, through
+        the centre. Its attribute ``applied`` says that the alignment is.
 
-    def lanes(self, slab: int) -> int:
-        """Return the lanes that a slab's projections have, margins included."""
-        rows = min(SLAB, self.volume.shape[1] - slab * SLAB)
-        return -(-rows // LANE_GROUP) * LANE_GROUP + 2 * self.margin
-
-    def task_bytes(self, depth: int) -> int:
-        """Return the bytes of the arrays of one slab's task that computes `depth` heights at once.
-
-        Parameters
-        ----------
-        depth
-            Heights of a layer.
-        """
-        lanes = self.lanes(0)
-        rows = OVERSAMPLING * self._size + sum(PAD_ROWS) + 1
-        copies = 2 if self.view_shear.any() else 1
-        projections = len(self.views) * rows * lanes * 4 * copies
-        length = filter_length(self._size)
-        rows_bytes = SLAB * self._size * 4 * (3 if self.margin else 2)
-        filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
-        blocks = -(-self.volume.shape[2] // CHUNK_X)
-        layer = blocks * CHUNK_X * depth * lanes * 4
-        if self.margin:
-            layer += blocks * CHUNK_X * depth * SLAB * 4
-        return projections + rows_bytes + filtering + layer
-
-    def layers(
-        self, slab: int, read: Callable[[int, int], NDArray[np.float32]], depth: int
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield a slab of the volume, layer after layer of z.
-
-        Parameters
-        ----------
-        slab
-            Which.
-        read
-            Function of (view position, band) that returns aligned rows (u, lane).
-        depth
-            Heights of a layer; the last one goes beyond the volume to be complete.
-
-        Yields
-        ------
-        (x block, depth, SLAB, 64) float32, overwritten by the next. Beyond the volume's own
-        voxels it holds zeros along y and what back-projection gives along x and z.
-        """
-        projections = self._weighted(slab, read)
-        voxel = self.volume.voxel_size
-        heights = self.volume.coordinates()["z"] / voxel
-        blocks = -(-self.volume.shape[2] // CHUNK_X)
-        wide = np.zeros((blocks, depth, projections.shape[2], CHUNK_X), np.float32)
-        plain = not self.margin and wide.shape[2] == SLAB
-        layer = wide if plain else np.zeros((blocks, depth, SLAB, CHUNK_X), np.float32)
-        for start in range(0, self.volume.shape[0], depth):
-            self._fill(projections, heights[0] + start, wide)
-            if self.margin:
-                self._unshear(wide, heights[0] + start, layer)
-            elif not plain:
-                layer[:, :, : wide.shape[2]] = wide
-            yield layer
-
-    def _weighted(
-        self, slab: int, read: Callable[[int, int], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Return the weighted projections that a slab needs (tilt, row, lane)."""
-        size, margin, lanes = self._size, self.margin, self.lanes(slab)
-        length = filter_length(size)
-        taper = edge_taper(size, max(4, size // 64))[:, None]
-        projections = pad_projections(len(self.views), OVERSAMPLING * size, lanes)
-        begin = PAD_ROWS[0]
-        own = slab + self.lead
-        first_row = own * SLAB - margin
-        for t in range(len(self.views)):
-            parts = []
-            for band in range(first_row // SLAB, (first_row + lanes - 1) // SLAB + 1):
-                low = max(first_row - band * SLAB, 0)
-                high = min(first_row + lanes - band * SLAB, SLAB)
-                parts.append(read(t, band)[:, low:high])
-            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-            filter_rows(
-                rows * taper,
-                self._transfer[t],
-                length,
-                projections[t, begin : begin + OVERSAMPLING * size],
+    Raises
+    ------
+    AlignmentMissingError
+        If there is no such alignment, or several and none is named.
+    """
+    tilt_series = series["tilt_series"].to_dataset()
+    validate(tilt_series, "tilt_series", source=str(series.name))
+    refuse_applied(tilt_series["images"], "alignment")
+    projection, label = chosen_projection(series, alignment)
+    source = view_source(tilt_series)
+    grid = aligned_grid(projection, source.shape, source.pixel_size, binning)
+    model = projection.slab_model()
+    images = tilt_series["images"]
+    align = dask.delayed(_align_image, pure=True)
+    stack = da.stack(
+        [
+            da.from_delayed(
+                align(images.data[t], t, source, model.matrix[t], model.shift[t], grid),
+                grid.shape,
+                np.float32,
             )
-        return projections
-
-    def _fill(
-        self, projections: NDArray[np.float32], height: float, out: NDArray[np.float32]
-    ) -> None:
-        """Back-project one layer whose first height is `height` voxels."""
-        model, voxel = self._slab_model, self.volume.voxel_size
-        depth = out.shape[1]
-        residual = np.abs(self.view_shear).max()
-        step = depth if residual == 0 else max(1, int(2 * _SHEAR_TOLERANCE / residual))
-        for at in range(0, depth, step):
-            count = min(step, depth - at)
-            rows = projections
-            if residual:
-                rows = shift_rows(projections, -self.view_shear * (height + at + (count - 1) / 2))
-            backproject(
-                rows,
-                model.cos_x * OVERSAMPLING,
-                model.sin_z * OVERSAMPLING,
-                origin=-self.aligned.first[1] / voxel * OVERSAMPLING,
-                x=(self.volume.first[2] / voxel, self.volume.shape[2]),
-                z=(height + at, count),
-                out=out,
-                out_z=at,
-            )
-
-    def _unshear(
-        self, wide: NDArray[np.float32], height: float, out: NDArray[np.float32]
-    ) -> None:
-        """Shift every height along y by the common shear."""
-        heights = height + np.arange(wide.shape[1])
-        whole, weights = shift_weights(-heights * self.shear)
-        rows = min(SLAB, wide.shape[2] - 2 * self.margin)
-        for block in range(wide.shape[0]):
-            shift_lanes(wide[block], whole, weights, self.margin, out[block, :, :rows])
-
-    def align_stage(self, scratch: Path) -> Stage:
-        """Return the stage that fills the scratch with aligned bands."""
-        model = self._slab_model
-        tasks = [
-            Task(
-                f"view/{view}",
-                write_bands,
-                (self.source, view, model.matrix[t], model.shift[t], self.bands, SLAB, scratch),
-            )
-            for t, view in enumerate(self.views)
+            for t in range(len(projection))
         ]
-        return Stage("align views", tasks, view_bytes(self.source.shape, self.bands, SLAB))
+    )
+    return xr.DataArray(
+        stack,
+        dims=("tilt", "y", "x"),
+        coords={
+            "tilt_angle": ("tilt", projection.tilt_angle, {"units": "degree"}),
+            "included": tilt_series["included"],
+            "y": ("y", centred_coordinates(grid.shape[0], grid.pixel_size)),
+            "x": ("x", centred_coordinates(grid.shape[1], grid.pixel_size)),
+        },
+        name="images",
+        attrs={
+            "pixel_size": grid.pixel_size,
+            "applied": ["alignment"],
+            "provenance": {"step": "align_stack", "alignment": label, "binning": float(binning)},
+        },
+    )
 
-    def band_reader(self, scratch: Path) -> Callable[[int, int], NDArray[np.float32]]:
-        """Return the function that reads aligned bands back from the scratch."""
 
-        def read(t: int, band: int) -> NDArray[np.float32]:
-            return read_band(scratch, self.views[t], self.bands, SLAB, band)
+def refuse_applied(images: xr.DataArray, step: str) -> None:
+    """Raise if a step has already been applied to images.
 
-        return read
+    Raises
+    ------
+    DoubleApplicationError
+        Naming the step.
+    """
+    if step in images.attrs.get("applied", []):
+        raise DoubleApplicationError(
+            f"the {step} has already been applied to these images; start from the stored series"
+        )
 
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the values, for the ledger's plan."""
-        return {
-            "step": "reconstruct wbp",
-            "numerics": NUMERICS,
-            "images": list(self.source.checksums),
-            "views": list(self.views),
-            "geometry": self.projection.digest(),
-            "pixel_size": self.source.pixel_size,
-            "voxel_size": self.volume.voxel_size,
-            "shape": list(self.volume.shape),
-            "first": list(self.volume.first),
-            "aligned_shape": list(self.aligned.shape),
-            "full_thickness": self.full_thickness,
-            "filter": {
-                name: getattr(self.row_filter, name)
-                for name in ("kind", "cutoff", "falloff", "sirt_like")
-            },
-            "view_weights": list(self.view_weights),
-        }
+
+def plan_of(volume: xr.DataArray) -> SlabPlan | None:
+    """Return the plan of a lazy reconstruction, None for any other array."""
+    return _PLANS.get(getattr(volume.data, "name", ""))
+
+
+def view_source(tilt_series: xr.Dataset) -> ViewSource:
+    """Return where the images of a tilt series are read from."""
+    images = tilt_series["images"]
+    folder = stored_folder(images)
+    checksums = tilt_series["checksum"].values if folder and "checksum" in tilt_series else ()
+    return ViewSource(
+        images=folder,
+        shape=(images.sizes["y"], images.sizes["x"]),
+        pixel_size=float(tilt_series.attrs["pixel_size"]),
+        checksums=tuple(int(value) for value in checksums),
+    )
+
+
+def chosen_projection(
+    series: xr.DataTree, alignment: str | xr.Dataset | None
+) -> tuple[Projection, str]:
+    """Return the projection of the alignment asked for, and its name.
+
+    Raises
+    ------
+    AlignmentMissingError
+        If it is not there, or must be named because there are several.
+    DataError
+        If it has another number of views than the series.
+    """
+    if isinstance(alignment, xr.Dataset):
+        projection, label = projection_of(alignment), str(alignment.attrs.get("method", "given"))
+    elif alignment == "none":
+        projection, label = nominal_projection(series["tilt_series"].to_dataset()), "none"
+    else:
+        there = list(series["alignments"].children) if "alignments" in series.children else []
+        if alignment is None and len(there) != 1:
+            raise AlignmentMissingError(
+                f"{series.name} has {len(there)} alignments ({', '.join(there) or 'none'}): "
+                + (
+                    "name one with alignment= (--alignment)"
+                    if there
+                    else "make one with 'tomodask align', or give alignment='none'"
+                )
+            )
+        label = there[0] if alignment is None else alignment
+        if label not in there:
+            raise AlignmentMissingError(
+                f"{series.name} has no alignment {label!r} (there: {', '.join(there) or 'none'}); "
+                "give one of these, or 'none'"
+            )
+        projection = projection_of(series[f"alignments/{label}"].to_dataset())
+    count = series["tilt_series"].sizes["tilt"]
+    if len(projection) != count:
+        raise DataError(
+            f"alignment {label!r} has {len(projection)} views, {series.name} has {count}"
+        )
+    return projection, label
+
+
+def _weights(
+    weights: Sequence[float] | None, views: NDArray[np.intp], count: int
+) -> tuple[float, ...]:
+    values = np.ones(count) if weights is None else np.asarray(weights, np.float64)
+    if values.shape != (count,) or not np.isfinite(values).all() or (values < 0).any():
+        raise ParameterError(
+            f"view weights of shape {values.shape}: give {count} finite numbers >= 0, one a view"
+        )
+    return tuple(float(value) for value in values[views])
+
+
+def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
+    """Return the volume as a dask array of one chunk per slab."""
+    stack = images.data
+    if not isinstance(stack, da.Array):
+        stack = da.from_array(stack, chunks=(1, -1, -1))
+    align = dask.delayed(_align_bands, pure=True)
+    grid = plan.bands
+    shape = (grid.shape[0] // SLAB, grid.shape[1], SLAB)
+    bands = da.stack(
+        [
+            da.from_delayed(align(plan, t, stack[view]), shape, np.float32)
+            for t, view in enumerate(plan.views)
+        ]
+    )
+    compute = dask.delayed(_slab_volume, pure=True)
+    slabs = []
+    for slab in range(plan.slabs):
+        first, last = plan.band_range(slab)
+        rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
+        size = (plan.volume.shape[0], rows, plan.volume.shape[2])
+        block = compute(plan, slab, bands[:, first : last + 1], first)
+        slabs.append(da.from_delayed(block, size, np.float32))
+    volume = da.concatenate(slabs, axis=1)
+    _PLANS[volume.name] = plan
+    return volume
+
+
+def _align_bands(plan: SlabPlan, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Align one view into bands of lanes."""
+    return plan.align(t, np.ascontiguousarray(image, np.float32))
+
+
+def _align_image(
+    image: NDArray[np.float32],
+    view: int,
+    source: ViewSource,
+    matrix: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    grid: AlignedGrid,
+) -> NDArray[np.float32]:
+    """Return the aligned image (y, x) with its mean."""
+    raw = np.ascontiguousarray(image, np.float32)
+    aligned = align_view(raw, view, source, matrix, shift, grid)[0]
+    aligned += np.float32(raw.mean(dtype=np.float64))
+    return aligned
+
+
+def _slab_volume(
+    plan: SlabPlan, slab: int, bands: NDArray[np.float32], first: int
+) -> NDArray[np.float32]:
+    """Return one slab (z, y, x) from the bands of all views that it needs."""
+    depth = layer_depth(plan.volume.shape[0])
+    heights, _, width = plan.volume.shape
+    rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
+    out = np.empty((heights, rows, width), np.float32)
+    for index, layer in enumerate(
+        plan.layers(slab, lambda t, band: bands[t, band - first], depth)
+    ):
+        part = out[index * depth : (index + 1) * depth]
+        for block, columns in enumerate(layer):
+            at = block * columns.shape[2]
+            target = part[:, :, at : at + columns.shape[2]]
+            target[...] = columns[: len(part), :rows, : target.shape[2]]
+    return out

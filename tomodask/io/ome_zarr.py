@@ -22,15 +22,13 @@ import zarr
 from tomodask.engine.files import explained
 from tomodask.engine.shards import ShardGrid, create_array
 from tomodask.geometry import VolumeGrid
-from tomodask.model import variable_attributes
+from tomodask.model import SLAB, layer_depth, variable_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SLAB", "Level", "MultiscaleLayout", "create_multiscale", "open_layout"]
+__all__ = ["OWNED_LEVELS", "Level", "MultiscaleLayout", "create_multiscale", "open_layout"]
 
-#: Rows of y in one slab of level 0.
-SLAB = 64
 #: Levels whose slabs are written with level 0: a slab halves to 32 and 16 rows.
 OWNED_LEVELS = 3
 _CHUNK = 64
@@ -61,9 +59,7 @@ class MultiscaleLayout:
         count
             Number of levels; by default until every edge is at most 128 voxels.
         """
-        layers = max(1, round(volume.shape[0] / _CHUNK))
-        # A multiple of 4, so that a layer of chunks halves twice.
-        depth = -(-volume.shape[0] // (layers * 4)) * 4
+        depth = layer_depth(volume.shape[0])
         levels: list[Level] = []
         level = volume
         while True:

@@ -16,16 +16,23 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from dask.base import tokenize
 
 from tomodask.engine.files import explained
 from tomodask.engine.ledger import Ledger
-from tomodask.engine.shards import ShardGrid, create_array
+from tomodask.engine.shards import ShardGrid, StoredArray, create_array
 from tomodask.errors import AlignmentMissingError, ParameterError, StoreError
 from tomodask.io.ome_zarr import array_folder
-from tomodask.model import SCHEMA_VERSION, validate, variable_attributes
+from tomodask.model import (
+    SCHEMA_VERSION,
+    mark_stored,
+    validate,
+    variable_attributes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +47,6 @@ __all__ = [
     "images_grid",
     "open_series",
     "read_alignment",
-    "source_path",
     "tomogram_folder",
     "tomogram_names",
     "write_alignment",
@@ -53,10 +59,10 @@ _CHUNK = 512
 
 def check_name(name: str) -> str:
     """Return `name`, which becomes a folder of the store, or raise ParameterError."""
-    if not _NAME.fullmatch(name) or name == "none":
+    if not _NAME.fullmatch(name):
         raise ParameterError(
             f"name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or "
-            "digit, and not 'none'"
+            "digit"
         )
     return name
 
@@ -108,7 +114,8 @@ def create_series(
         group = root.create_group("tilt_series")
         folder = create_array(
             group, "images", images_grid(shape), ("tilt", "y", "x"),
-            variable_attributes("tilt_series", "images") | {"coordinates": " ".join(coordinates)},
+            variable_attributes("tilt_series", "images")
+            | {"coordinates": " ".join([*coordinates, "checksum"])},
         )  # fmt: skip
         for name, values in coordinates.items():
             group.create_array(
@@ -149,8 +156,9 @@ def open_series(path: str | Path) -> xr.DataTree:
         raise StoreError(
             f"the import of {path} is not complete; run the same 'tomodask import' again"
         )
-    images = _open(path, "tilt_series", {"tilt": 1, "y": -1, "x": -1})
+    images = _open(path, "tilt_series", "images")
     validate(images, "tilt_series", source=str(path))
+    mark_stored(images["images"], images_folder(path))
     nodes: dict[str, xr.Dataset] = {"tilt_series": images}
     for name in alignment_names(path):
         nodes[f"alignments/{name}"] = read_alignment(path, name)
@@ -158,26 +166,31 @@ def open_series(path: str | Path) -> xr.DataTree:
         folder = tomogram_folder(path, name)
         for level in sorted(folder.glob("[0-9]*"), key=lambda level: int(level.name)):
             group = level.relative_to(path).as_posix()
-            chunks = zarr.open_array(level / "tomogram", mode="r").shards
-            assert chunks is not None
-            nodes[group] = _open(path, group, dict(zip("zyx", chunks, strict=True)))
+            nodes[group] = _open(path, group, "tomogram")
     tree = xr.DataTree.from_dict(nodes, name=path.stem)
     tree.attrs.update(zarr.open_group(path, mode="r").attrs.asdict())
     tree.encoding["source"] = str(path)
     return tree
 
 
-def _open(path: Path, group: str, chunks: dict[str, int]) -> xr.Dataset:
+def _open(path: Path, group: str, name: str) -> xr.Dataset:
+    """Open a group: its large array lazily, one chunk per shard, the rest loaded."""
     dataset = xr.open_dataset(
-        path, group=group, engine="zarr", consolidated=False, chunks=chunks, mask_and_scale=False
+        path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
     )
-    return dataset.assign_coords({name: dataset[name].load() for name in dataset.coords})
-
-
-def source_path(tree: xr.DataTree) -> Path | None:
-    """Return the folder a tree was opened from, None for one made in memory."""
-    source = tree.root.encoding.get("source")
-    return None if source is None else Path(source)
+    array, shards = StoredArray.open(path / group / name)
+    # The name says what the values are, so that whatever is derived from them has the same name
+    # in another process.
+    plan = Ledger(path / group / name).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
+    checksums = dataset["checksum"].values.tolist() if "checksum" in dataset.variables else []
+    chunks = tuple(min(n, s) for n, s in zip(array.shape, shards, strict=True))
+    lazy = da.from_array(
+        array, chunks=chunks, name=f"{name}-{tokenize(group, plan, checksums)}",
+        asarray=False, meta=np.empty((0,) * array.ndim, array.dtype),
+    )  # fmt: skip
+    found = dataset[name].variable
+    rest = dataset.drop_vars(name).load()
+    return rest.assign({name: (found.dims, lazy, found.attrs)})
 
 
 def alignment_names(path: Path) -> list[str]:
@@ -225,7 +238,8 @@ def write_alignment(
     ParameterError
         If the name is taken and `overwrite` is false.
     """
-    check_name(name)
+    if check_name(name) == "none":
+        raise ParameterError("an alignment cannot be called 'none': it stands for no alignment")
     validate(alignment, "alignment", source=f"alignment {name}")
     target = path / "alignments" / name
     if target.exists() and not overwrite:

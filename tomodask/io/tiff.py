@@ -210,7 +210,7 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, shape: tuple[int, int, i
     expected = _promised_pages(tif)
     if expected is not None and expected != shape[0]:
         raise FormatError(
-            f"{path}: has {shape[0]} pages, but its description promises {expected}: "
+            f"{path}: its description promises {expected} pages, which were not all found: "
             "it is truncated; copy it again"
         )
 

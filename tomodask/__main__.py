@@ -1,0 +1,7 @@
+"""``python -m tomodask``."""
+
+import sys
+
+from tomodask.cli import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""Aligning a stored series: the estimate is computed and stored beside the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import dask
+import xarray as xr
+
+from tomodask.engine.events import Event
+from tomodask.errors import ParameterError
+from tomodask.graph.align_coarse import coarse_alignment_dataset
+from tomodask.io.series import check_name, open_series, write_alignment
+
+if TYPE_CHECKING:
+    from tomodask.engine.events import Listener
+
+__all__ = ["align"]
+
+
+def align(
+    series: str | Path,
+    *,
+    method: Literal["coarse"] = "coarse",
+    name: str | None = None,
+    tilt_axis: float | None = None,
+    search_axis: bool = False,
+    reference: Literal["neighbour", "running"] = "neighbour",
+    overwrite: bool = False,
+    progress: Listener | None = None,
+) -> xr.Dataset:
+    """Align a tilt series and store the alignment; nothing is applied to the images.
+
+    Parameters
+    ----------
+    series
+        Folder of the store.
+    method
+        "coarse": shifts by correlation of cosine-stretched neighbours, outwards from the lowest
+        tilt.
+    name
+        Name of the alignment; the method's by default.
+    tilt_axis
+        Angle of the tilt axis, degrees CCW from +y; by default the recorded one, and where none
+        is recorded it is searched for.
+    search_axis
+        Whether to search for the axis although it is recorded.
+    reference
+        Correlate with the neighbouring view, or with the running sum of the views aligned so far.
+    overwrite
+        Whether an alignment of that name is replaced.
+    progress
+        Told of the progress.
+
+    Returns
+    -------
+    xarray.Dataset
+        The alignment, as stored.
+
+    Raises
+    ------
+    DataError
+        If views are constant or not finite, or fewer than two are included.
+    ParameterError
+        If the name is taken and `overwrite` is false.
+    """
+    if method != "coarse":
+        raise ParameterError(f"alignment method {method!r}: give 'coarse'")
+    label = check_name(name or method)
+    path = Path(series).expanduser().resolve()
+    tree = open_series(path)
+    if "alignments" in tree.children and label in tree["alignments"].children and not overwrite:
+        raise ParameterError(
+            f"{path} has an alignment {label!r} already; give another name (--name), or replace "
+            "it with overwrite=True (--overwrite)"
+        )
+    if progress is not None:
+        progress(Event(kind="start", step=f"align {label}", stage="correlate", done=0, total=1))
+    with dask.config.set(scheduler="threads"):
+        alignment = coarse_alignment_dataset(
+            tree["tilt_series"].to_dataset(),
+            tilt_axis_angle=tilt_axis,
+            reference=reference,
+            search_axis=search_axis or None,
+        ).compute()
+    write_alignment(path, label, alignment, overwrite=overwrite)
+    if progress is not None:
+        progress(Event(kind="task", step=f"align {label}", stage="correlate", done=1, total=1))
+    return alignment

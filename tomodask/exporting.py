@@ -1,0 +1,216 @@
+"""Writing what other programs open: MRC volumes and stacks, IMOD alignments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomodask.engine.events import Event
+from tomodask.engine.files import explained, write_whole
+from tomodask.errors import AlignmentMissingError, ParameterError
+from tomodask.graph.reconstruct import chosen_projection
+from tomodask.io.imod import write_angles, write_transforms, write_zfactors
+from tomodask.io.mrc_writer import MrcWriter
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from tomodask.engine.events import Listener
+
+__all__ = ["export_alignment", "export_stack", "export_tomogram"]
+
+#: Bytes of a volume that are read at once.
+_BLOCK_BYTES = 128 * 1024**2
+Range = tuple[int, int] | None
+
+
+def export_tomogram(
+    series: xr.DataTree,
+    out: str | Path,
+    *,
+    tomogram: str,
+    level: int = 0,
+    x_range: Range = None,
+    y_range: Range = None,
+    z_range: Range = None,
+    progress: Listener | None = None,
+) -> Path:
+    """Write a stored tomogram, or a region of it, as an MRC volume.
+
+    Sections are z from low to high, rows y, columns x, in the specimen frame; the header holds
+    the voxel size, exact statistics, and as origin the place of the first voxel relative to the
+    centre of the full tomogram.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    out
+        The file.
+    tomogram
+        Name of the tomogram.
+    level
+        Resolution: 0 is the finest.
+    x_range, y_range, z_range
+        (start, stop) voxels; all by default.
+    progress
+        Told of every block.
+
+    Returns
+    -------
+    pathlib.Path
+        The file; it appears whole or not at all.
+
+    Raises
+    ------
+    AlignmentMissingError
+        If the series has no complete tomogram of that name or level.
+    """
+    node = f"tomograms/{tomogram}/full/{level}"
+    if f"/{node}" not in series.groups:
+        there = list(series["tomograms"].children) if "tomograms" in series.children else []
+        raise AlignmentMissingError(
+            f"{series.name} has no complete tomogram {tomogram!r} with level {level} (there: "
+            f"{', '.join(there) or 'none'}); make one with 'tomodask reconstruct'"
+        )
+    volume = series[node]["tomogram"]
+    for axis, part in (("z", z_range), ("y", y_range), ("x", x_range)):
+        if part is not None:
+            if not 0 <= part[0] < part[1] <= volume.sizes[axis]:
+                raise ParameterError(
+                    f"{axis} range {part[0]}:{part[1]} does not lie in 0:{volume.sizes[axis]}"
+                )
+            volume = volume.isel({axis: slice(*part)})
+    return write_volume(volume, out, title=f"{series.name} {tomogram}", progress=progress)
+
+
+def write_volume(
+    volume: xr.DataArray, out: str | Path, *, title: str = "", progress: Listener | None = None
+) -> Path:
+    """Write a lazy volume (z, y, x) with coordinates in A as MRC, a block of sections at a time."""
+    voxel = float(volume.attrs.get("voxel_size", 0)) or float(np.diff(volume["x"].values[:2])[0])
+    origin = tuple(float(volume[axis].values[0]) for axis in "xyz")
+    shape = tuple(volume.sizes[axis] for axis in "zyx")
+    step = max(1, int(_BLOCK_BYTES // (4 * shape[1] * shape[2])))
+    with MrcWriter(
+        out, shape=(shape[0], shape[1], shape[2]), voxel_size=voxel, kind="volume",
+        origin=(origin[0], origin[1], origin[2]), title=title[:70],
+    ) as writer:  # fmt: skip
+        for start in range(0, shape[0], step):
+            block = volume[start : start + step].values
+            writer.write_slab(np.ascontiguousarray(block, np.float32))
+            if progress is not None:
+                done = min(start + step, shape[0])
+                progress(
+                    Event(kind="task", step="export", stage="sections", done=done, total=shape[0])
+                )
+    return Path(out)
+
+
+def export_stack(
+    stack: xr.DataArray, out: str | Path, *, progress: Listener | None = None
+) -> Path:
+    """Write a lazy stack (tilt, y, x), e.g. from ``tomodask.align_stack``, as an MRC stack.
+
+    Parameters
+    ----------
+    stack
+        With the attribute ``pixel_size`` (A) and the coordinate ``tilt_angle``, which goes to the
+        extended header.
+    out
+        The file.
+    progress
+        Told of every view.
+
+    Returns
+    -------
+    pathlib.Path
+        The file; it appears whole or not at all.
+    """
+    views = stack.sizes["tilt"]
+    angles: Sequence[float] | None = None
+    if "tilt_angle" in stack.coords and views > 1:
+        angles = [float(angle) for angle in stack["tilt_angle"].values]
+    with (
+        MrcWriter(
+            out, shape=(views, stack.sizes["y"], stack.sizes["x"]),
+            voxel_size=float(stack.attrs["pixel_size"]), kind="stack", tilt_angles=angles,
+        ) as writer,
+        ThreadPoolExecutor(2) as pool,
+    ):  # fmt: skip
+        # The next view is computed while this one is written.
+        ahead = [pool.submit(_view, stack, 0)]
+        for view in range(views):
+            image = ahead.pop().result()
+            if view + 1 < views:
+                ahead.append(pool.submit(_view, stack, view + 1))
+            writer.write(image)
+            if progress is not None:
+                progress(
+                    Event(kind="task", step="export", stage="views", done=view + 1, total=views)
+                )
+    return Path(out)
+
+
+def _view(stack: xr.DataArray, view: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    values = stack[view].data
+    image = values.compute(scheduler="synchronous") if hasattr(values, "compute") else values
+    return np.ascontiguousarray(image, np.float32)
+
+
+def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) -> list[Path]:
+    """Write an alignment as IMOD's files, one line per section of the imported stack.
+
+    ``NAME.xf`` and ``NAME.tlt`` always, ``NAME.xtilt`` where x-tilt is not zero, ``NAME.zfac``
+    where there are z factors, ``NAME.excluded`` (sections from 1, as IMOD counts views) where
+    views are excluded: they have their lines all the same. Tilt offset is contained in the
+    angles, z shift in the shifts.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    out
+        Folder; made when absent.
+    alignment
+        Its name.
+
+    Returns
+    -------
+    The files.
+    """
+    projection, _ = chosen_projection(series, alignment)
+    tilt_series = series["tilt_series"].to_dataset()
+    order = np.argsort(tilt_series["section"].values, kind="stable")
+    projection = projection[order]
+    pixel_size = float(tilt_series.attrs["pixel_size"])
+    folder = Path(out).expanduser()
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def named(suffix: str) -> Path:
+        return folder / f"{alignment}.{suffix}"
+
+    written = [named("xf"), named("tlt")]
+    write_transforms(written[0], projection.to_transforms(pixel_size))
+    write_angles(written[1], projection.tilt_angle)
+    if projection.x_tilt.any():
+        written.append(named("xtilt"))
+        write_angles(written[-1], projection.x_tilt)
+    if projection.z_factor.any():
+        written.append(named("zfac"))
+        write_zfactors(written[-1], projection.z_factor)
+    excluded = np.flatnonzero(~tilt_series["included"].values[order]) + 1
+    if len(excluded):
+        written.append(named("excluded"))
+        with write_whole(written[-1]) as path:
+            path.write_text("".join(f"{view}\n" for view in excluded))
+    # What an earlier export left and this alignment does not have would be read as its own.
+    for suffix in ("xtilt", "zfac", "excluded"):
+        if named(suffix) not in written:
+            named(suffix).unlink(missing_ok=True)
+    return written

@@ -1,0 +1,335 @@
+"""Weighted back-projection, slab by slab along the tilt axis.
+
+Two stages. First every view is resampled once into bands of lanes (:mod:`.align_stack`). Then
+each slab of the volume reads its band of all views, weights it along u, and back-projects it;
+slabs share nothing, so they run anywhere in any order with the same result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomodask.engine.run import Stage, Task
+from tomodask.graph.align_stack import (
+    AlignedGrid,
+    ViewSource,
+    align_view,
+    read_band,
+    view_bytes,
+    write_bands,
+)
+from tomodask.kernels.backproject import CHUNK_X, LANE_GROUP, PAD_ROWS, backproject, pad_projections
+from tomodask.kernels.resample import edge_taper
+from tomodask.kernels.shear import REACH, shift_lanes, shift_rows, shift_weights
+from tomodask.kernels.weighting import (
+    OVERSAMPLING,
+    RowFilter,
+    filter_length,
+    filter_rows,
+    radial_weights,
+)
+
+from tomodask.model import SLAB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from tomodask.geometry import Projection, VolumeGrid
+
+__all__ = ["NUMERICS", "SlabPlan"]
+
+#: Raised by hand whenever the same inputs and parameters give other values.
+NUMERICS = 1
+#: A view whose shear differs from the common one is shifted anew whenever its rows would be off
+#: by more than this, pixels.
+_SHEAR_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlabPlan:
+    """All that determines a weighted back-projection; small and picklable.
+
+    Parameters
+    ----------
+    source
+        The raw images.
+    views
+        Those that take part.
+    projection
+        Of the views that take part.
+    aligned
+        Pixels of the aligned images.
+    volume
+        Voxels to make; its voxel size is the aligned pixel size, its y on the aligned rows.
+    full_thickness
+        Height of the uncropped volume, A.
+    row_filter, view_weights
+        Weights.
+    """
+
+    source: ViewSource
+    views: tuple[int, ...]
+    projection: Projection
+    aligned: AlignedGrid
+    volume: VolumeGrid
+    full_thickness: float
+    row_filter: RowFilter
+    view_weights: tuple[float, ...]
+
+    @cached_property
+    def _slab_model(self) -> Any:
+        return self.projection.slab_model()
+
+    @cached_property
+    def shear(self) -> float:
+        """Shear dy/dz common to the views."""
+        return float(np.mean(self._slab_model.shear))
+
+    @cached_property
+    def view_shear(self) -> NDArray[np.float64]:
+        """(tilt,) what each view's shear differs by; zeros where it cannot be seen."""
+        residual = self._slab_model.shear - self.shear
+        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
+        negligible = np.abs(residual).max() * height < _SHEAR_TOLERANCE
+        result: NDArray[np.float64] = np.zeros_like(residual) if negligible else residual
+        return result
+
+    @cached_property
+    def margin(self) -> int:
+        """Lanes that a slab reads beyond its own on either side."""
+        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
+        reach = 0.0
+        if self.shear:
+            reach += abs(self.shear) * height + REACH + 1
+        if self.view_shear.any():
+            reach += np.abs(self.view_shear).max() * height + REACH + 1
+        half = LANE_GROUP // 2
+        return int(np.ceil(reach / half)) * half
+
+    @cached_property
+    def bands(self) -> AlignedGrid:
+        """The aligned pixels in whole bands: slab s is band s + `lead`."""
+        lead = self.lead
+        rows = (self.slabs + 2 * lead) * SLAB
+        first = self.volume.first[1] - lead * SLAB * self.volume.voxel_size
+        return AlignedGrid(
+            (rows, self.aligned.shape[1]), self.aligned.pixel_size, (first, self.aligned.first[1])
+        )
+
+    @property
+    def lead(self) -> int:
+        """Bands before the first slab."""
+        return -(-self.margin // SLAB)
+
+    @property
+    def slabs(self) -> int:
+        """Number of slabs."""
+        return -(-self.volume.shape[1] // SLAB)
+
+    @property
+    def _size(self) -> int:
+        return self.aligned.shape[1]
+
+    @cached_property
+    def _transfer(self) -> NDArray[np.float32]:
+        return radial_weights(
+            self.row_filter,
+            self.projection.tilt_angle,
+            length=filter_length(self._size),
+            spacing=self.aligned.pixel_size,
+            thickness=self.full_thickness,
+            view_weights=self.view_weights,
+        )
+
+    def lanes(self, slab: int) -> int:
+        """Return the lanes that a slab's projections have, margins included."""
+        rows = min(SLAB, self.volume.shape[1] - slab * SLAB)
+        return -(-rows // LANE_GROUP) * LANE_GROUP + 2 * self.margin
+
+    def task_bytes(self, depth: int) -> int:
+        """Return the bytes of the arrays of one slab's task that computes `depth` heights at once.
+
+        Parameters
+        ----------
+        depth
+            Heights of a layer.
+        """
+        lanes = self.lanes(0)
+        rows = OVERSAMPLING * self._size + sum(PAD_ROWS) + 1
+        copies = 2 if self.view_shear.any() else 1
+        projections = len(self.views) * rows * lanes * 4 * copies
+        length = filter_length(self._size)
+        rows_bytes = SLAB * self._size * 4 * (3 if self.margin else 2)
+        filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
+        blocks = -(-self.volume.shape[2] // CHUNK_X)
+        layer = blocks * CHUNK_X * depth * lanes * 4
+        if self.margin:
+            layer += blocks * CHUNK_X * depth * SLAB * 4
+        return projections + rows_bytes + filtering + layer
+
+    def layers(
+        self, slab: int, read: Callable[[int, int], NDArray[np.float32]], depth: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield a slab of the volume, layer after layer of z.
+
+        Parameters
+        ----------
+        slab
+            Which.
+        read
+            Function of (view position, band) that returns aligned rows (u, lane).
+        depth
+            Heights of a layer; the last one goes beyond the volume to be complete.
+
+        Yields
+        ------
+        (x block, depth, SLAB, 64) float32, overwritten by the next. Beyond the volume's own
+        voxels it holds zeros along y and what back-projection gives along x and z.
+        """
+        projections = self._weighted(slab, read)
+        voxel = self.volume.voxel_size
+        heights = self.volume.coordinates()["z"] / voxel
+        blocks = -(-self.volume.shape[2] // CHUNK_X)
+        wide = np.zeros((blocks, depth, projections.shape[2], CHUNK_X), np.float32)
+        plain = not self.margin and wide.shape[2] == SLAB
+        layer = wide if plain else np.zeros((blocks, depth, SLAB, CHUNK_X), np.float32)
+        for start in range(0, self.volume.shape[0], depth):
+            self._fill(projections, heights[0] + start, wide)
+            if self.margin:
+                self._unshear(wide, heights[0] + start, layer)
+            elif not plain:
+                layer[:, :, : wide.shape[2]] = wide
+            yield layer
+
+    def _weighted(
+        self, slab: int, read: Callable[[int, int], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Return the weighted projections that a slab needs (tilt, row, lane)."""
+        size, margin, lanes = self._size, self.margin, self.lanes(slab)
+        length = filter_length(size)
+        taper = edge_taper(size, max(4, size // 64))[:, None]
+        projections = pad_projections(len(self.views), OVERSAMPLING * size, lanes)
+        begin = PAD_ROWS[0]
+        first_row = (slab + self.lead) * SLAB - margin
+        first, last = self.band_range(slab)
+        for t in range(len(self.views)):
+            parts = []
+            for band in range(first, last + 1):
+                low = max(first_row - band * SLAB, 0)
+                high = min(first_row + lanes - band * SLAB, SLAB)
+                parts.append(read(t, band)[:, low:high])
+            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            filter_rows(
+                rows * taper,
+                self._transfer[t],
+                length,
+                projections[t, begin : begin + OVERSAMPLING * size],
+            )
+        return projections
+
+    def _fill(
+        self, projections: NDArray[np.float32], height: float, out: NDArray[np.float32]
+    ) -> None:
+        """Back-project one layer whose first height is `height` voxels."""
+        model, voxel = self._slab_model, self.volume.voxel_size
+        depth = out.shape[1]
+        residual = np.abs(self.view_shear).max()
+        step = depth if residual == 0 else max(1, int(2 * _SHEAR_TOLERANCE / residual))
+        for at in range(0, depth, step):
+            count = min(step, depth - at)
+            rows = projections
+            if residual:
+                rows = shift_rows(projections, -self.view_shear * (height + at + (count - 1) / 2))
+            backproject(
+                rows,
+                model.cos_x * OVERSAMPLING,
+                model.sin_z * OVERSAMPLING,
+                origin=-self.aligned.first[1] / voxel * OVERSAMPLING,
+                x=(self.volume.first[2] / voxel, self.volume.shape[2]),
+                z=(height + at, count),
+                out=out,
+                out_z=at,
+            )
+
+    def _unshear(
+        self, wide: NDArray[np.float32], height: float, out: NDArray[np.float32]
+    ) -> None:
+        """Shift every height along y by the common shear."""
+        heights = height + np.arange(wide.shape[1])
+        whole, weights = shift_weights(-heights * self.shear)
+        rows = min(SLAB, wide.shape[2] - 2 * self.margin)
+        for block in range(wide.shape[0]):
+            shift_lanes(wide[block], whole, weights, self.margin, out[block, :, :rows])
+
+    def prepare(self, scratch: Path) -> list[Stage]:
+        """Return the stage that fills the scratch with aligned bands."""
+        model = self._slab_model
+        tasks = [
+            Task(
+                f"view/{view}",
+                write_bands,
+                (self.source, view, model.matrix[t], model.shift[t], self.bands, SLAB, scratch),
+            )
+            for t, view in enumerate(self.views)
+        ]
+        return [Stage("align views", tasks, view_bytes(self.source.shape, self.bands, SLAB))]
+
+    def stored_layers(
+        self, slab: int, scratch: Path, depth: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield :meth:`layers` of a slab from the bands in the scratch."""
+
+        def read(t: int, band: int) -> NDArray[np.float32]:
+            return read_band(scratch, self.views[t], self.bands, SLAB, band)
+
+        return self.layers(slab, read, depth)
+
+    def align(self, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the aligned bands (band, u, lane) of the raw image of view position `t`."""
+        model = self._slab_model
+        return align_view(
+            image, self.views[t], self.source, model.matrix[t], model.shift[t], self.bands, SLAB
+        )
+
+    def band_range(self, slab: int) -> tuple[int, int]:
+        """Return the first and the last band that a slab reads."""
+        first = (slab + self.lead) * SLAB - self.margin
+        return first // SLAB, (first + self.lanes(slab) - 1) // SLAB
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the scratch."""
+        return 4 * len(self.views) * self.bands.shape[0] * self.bands.shape[1]
+
+    def bytes_read(self, slab: int) -> int:
+        """Return the bytes that a slab reads from the scratch."""
+        first, last = self.band_range(slab)
+        return 4 * len(self.views) * (last - first + 1) * SLAB * self._size
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the values, for the ledger's plan."""
+        return {
+            "step": "reconstruct wbp",
+            "numerics": NUMERICS,
+            "images": list(self.source.checksums),
+            "views": list(self.views),
+            "geometry": self.projection.digest(),
+            "pixel_size": self.source.pixel_size,
+            "voxel_size": self.volume.voxel_size,
+            "shape": list(self.volume.shape),
+            "first": list(self.volume.first),
+            "aligned_shape": list(self.aligned.shape),
+            "full_thickness": self.full_thickness,
+            "filter": {
+                name: getattr(self.row_filter, name)
+                for name in ("kind", "cutoff", "falloff", "sirt_like")
+            },
+            "view_weights": list(self.view_weights),
+        }

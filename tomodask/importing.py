@@ -1,0 +1,370 @@
+"""From a stack of images and its angles to a tilt series in a store."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+import zarr
+
+from tomodask.engine.files import write_whole
+from tomodask.engine.ledger import Ledger
+from tomodask.engine.run import Resources, Stage, Task, run_stages
+from tomodask.engine.shards import ShardGrid, ShardWriter
+from tomodask.errors import DataError, ParameterError, TomodaskWarning
+from tomodask.geometry import Projection
+from tomodask.io.imod import read_angles, read_transforms, read_zfactors
+from tomodask.io.mdoc import read_mdoc
+from tomodask.io.series import create_series, images_folder, images_grid, write_alignment
+from tomodask.io.stack import StackInfo, open_stack, read_section
+from tomodask.model import alignment_dataset, variable_attributes
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from numpy.typing import NDArray
+
+    from tomodask.engine.events import Listener
+
+__all__ = ["import_stack"]
+
+PathLike = str | Path
+
+
+def import_stack(
+    stack: PathLike,
+    out: PathLike,
+    *,
+    tilt_angles: PathLike | Sequence[float] | None = None,
+    xf: PathLike | None = None,
+    tlt: PathLike | None = None,
+    xtilt: PathLike | None = None,
+    zfac: PathLike | None = None,
+    pixel_size: float | None = None,
+    tilt_axis: float | None = None,
+    exclude: Sequence[int] = (),
+    overwrite: bool = False,
+    workers: int | None = None,
+    memory_limit: str | float | None = None,
+    scheduler: str | Client = "threads",
+    progress: Listener | None = None,
+) -> Path:
+    """Import a stack of tilt images into a new store.
+
+    Parameters
+    ----------
+    stack
+        MRC (.mrc, .st, .ali, ...) or TIFF.
+    out
+        Folder of the store, by custom ``NAME.zarr``.
+    tilt_angles
+        A .rawtlt or .tlt file, an mdoc, or the angles in degrees, one per section. By default
+        they are taken from an mdoc beside the stack or from the extended header.
+    xf, tlt, xtilt, zfac
+        IMOD's transforms of this stack with, where they differ from `tilt_angles`, the solved
+        angles, x-tilts and z factors; stored as the alignment "imported".
+    pixel_size
+        A; wins over what the files say.
+    tilt_axis
+        Angle of the tilt axis, degrees CCW from +y; wins over what the files say.
+    exclude
+        Sections, from 0, to flag as not included.
+    overwrite
+        Whether a store of another import at `out` is replaced, with all that it holds.
+    workers, memory_limit, scheduler, progress
+        As in ``tomodask.store``.
+
+    Returns
+    -------
+    pathlib.Path
+        Folder of the store; open it with ``tomodask.open``.
+
+    Raises
+    ------
+    FormatError
+        If a file is truncated or not what it should be.
+    DataError
+        If the counts of views and angles differ, there are fewer than two views, or an included
+        view holds NaN.
+    ParameterError
+        If the pixel size is known from nowhere.
+    PlanMismatchError
+        If `out` holds another import.
+
+    Warns
+    -----
+    TomodaskWarning
+        Where several views have the same angle.
+    """
+    info = open_stack(stack)
+    views = info.shape[0]
+    if views < 2 or min(info.shape) < 2:
+        raise DataError(
+            f"{info.path} holds {views} images of {info.shape[2]} x {info.shape[1]} pixels; a tilt "
+            "series needs at least 2 views; give the stack, not a single image"
+        )
+    recorded = _recorded(info, tilt_angles)
+    angles = recorded.tilt_angle
+    included = _included(info, exclude)
+    size = pixel_size if pixel_size is not None else recorded.pixel_size
+    if size is None:
+        raise ParameterError(
+            f"{info.path} does not say its pixel size; give it in A with pixel_size (--pixel-size)"
+        )
+    if pixel_size is None:
+        size = float(f"{size:.7g}")  # headers hold it in single precision
+    if not (np.isfinite(size) and size > 0):
+        raise ParameterError(f"pixel size {size} A: give a positive number")
+    axis = tilt_axis if tilt_axis is not None else recorded.tilt_axis_angle
+    if axis is not None and not np.isfinite(axis):
+        raise ParameterError(f"tilt axis {axis} degrees: give a finite number")
+    alignment = None if xf is None else _imported_alignment(info, angles, xf, tlt, xtilt, zfac, size)
+    if xf is None and (tlt, xtilt, zfac) != (None, None, None):
+        raise ParameterError("tlt, xtilt and zfac belong to transforms: give xf (--xf) too")
+    _warn_duplicates(info, angles)
+
+    coordinates: dict[str, NDArray[np.generic]] = {
+        "tilt_angle": angles,
+        "included": included,
+        "section": np.arange(views, dtype=np.int64),
+        **recorded.more,
+    }
+    stat = info.path.stat()
+    attributes: dict[str, Any] = {
+        "pixel_size": float(size),
+        **({} if axis is None else {"tilt_axis_angle": float(axis)}),
+        **({"voltage": recorded.voltage} if recorded.voltage else {}),
+        "provenance": {
+            "step": "import",
+            "stack": str(info.path),
+            "stored_as": str(info.dtype),
+            "angles": recorded.source,
+            "given_by_user": [
+                name
+                for name, value in (("pixel_size", pixel_size), ("tilt_axis", tilt_axis))
+                if value is not None
+            ],
+        },
+    }
+    identity = {
+        "step": "import stack",
+        "stack": [info.path.name, stat.st_size, stat.st_mtime_ns],
+        "tilt_angle": angles.tolist(),
+        "included": included.tolist(),
+        "pixel_size": float(size),
+        "tilt_axis_angle": axis,
+    }
+    path = Path(out).expanduser().resolve()
+    grid = images_grid(info.shape)
+    folder = images_folder(path)
+    resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
+    with Ledger(folder) as ledger:
+        if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
+            ledger.clear(path)
+            create_series(path, info.shape, coordinates, attributes)
+        ledger.begin(identity)
+        if not ledger.complete:
+            tasks = [
+                Task(
+                    f"view/{view}",
+                    _import_view,
+                    (info, view, bool(included[view]), folder, grid, ledger.scratch),
+                )
+                for view in range(views)
+            ]
+            # A section as read, as float32, padded to whole chunks, and one chunk packed.
+            size_bytes = 4 * int(np.prod(grid.shard))
+            stages = [Stage("read views", tasks, 4 * size_bytes)]
+            run_stages(f"import {path.name}", stages, ledger, resources, progress)
+            sums = np.array(
+                [int(_checksum_file(ledger.scratch, view).read_text()) for view in range(views)],
+                np.uint32,
+            )
+            zarr.open_group(path / "tilt_series", mode="a").create_array(
+                "checksum",
+                data=sums,
+                dimension_names=("tilt",),
+                compressors=None,
+                attributes=variable_attributes("tilt_series", "checksum"),
+                overwrite=True,
+            )
+            ledger.finish(task.key for task in tasks)
+    if alignment is not None:
+        write_alignment(path, "imported", alignment, overwrite=True)
+    return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recorded:
+    """What files tell of a series."""
+
+    tilt_angle: NDArray[np.float64]
+    source: str
+    pixel_size: float | None
+    tilt_axis_angle: float | None
+    voltage: float | None
+    more: dict[str, NDArray[np.generic]]
+
+
+def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -> _Recorded:
+    """Gather angles and metadata; what the user gives wins over mdoc, mdoc over the header."""
+    mdoc_path = _mdoc_of(info, tilt_angles)
+    more: dict[str, NDArray[np.generic]] = {}
+    size, axis = info.pixel_size, info.tilt_axis_angle
+    voltage = info.metadata.get("voltage")
+    angles: Any = info.tilt_angles
+    source = "extended header"
+    if mdoc_path is not None:
+        mdoc = read_mdoc(mdoc_path)
+        sections = mdoc.by_z_value(info.shape[0])
+        if all(section.tilt_angle is not None for section in sections):
+            angles, source = [section.tilt_angle for section in sections], mdoc_path.name
+        size = mdoc.pixel_size or size
+        axis = mdoc.tilt_axis_angle if mdoc.tilt_axis_angle is not None else axis
+        voltage = mdoc.voltage or voltage
+        if all(section.exposure is not None for section in sections):
+            more["exposure"] = np.array([section.exposure for section in sections], np.float64)
+        if all(section.time is not None for section in sections):
+            times = np.array([section.time for section in sections], "datetime64[us]")
+            order = np.empty(len(sections), np.int64)
+            order[np.argsort(times, kind="stable")] = np.arange(len(sections))
+            more["order"] = order
+            if "exposure" in more:
+                before = np.cumsum(more["exposure"][np.argsort(order)]) - more["exposure"][
+                    np.argsort(order)
+                ]
+                more["dose"] = before[order]
+    if tilt_angles is not None and not (
+        isinstance(tilt_angles, str | Path) and mdoc_path == Path(tilt_angles)
+    ):
+        if isinstance(tilt_angles, str | Path):
+            angles, source = read_angles(tilt_angles), str(tilt_angles)
+        else:
+            angles, source = tilt_angles, "given"
+    if angles is None:
+        raise DataError(
+            f"{info.path}: no tilt angles in its header and no mdoc beside it; give a .rawtlt, "
+            ".tlt or mdoc file with tilt_angles (--tilt-angles)"
+        )
+    found = np.asarray(angles, np.float64)
+    if found.shape != (info.shape[0],):
+        raise DataError(
+            f"{source} has {found.size} tilt angles, {info.path} has {info.shape[0]} images; give "
+            "one angle per image, excluded ones too"
+        )
+    bad = np.flatnonzero(~np.isfinite(found) | (np.abs(found) > 180))
+    if len(bad):
+        raise DataError(
+            f"{source}: angle {found[bad[0]]} of section {bad[0]} is no tilt angle in degrees"
+        )
+    return _Recorded(
+        tilt_angle=found,
+        source=source,
+        pixel_size=size,
+        tilt_axis_angle=axis,
+        voltage=float(voltage) if isinstance(voltage, int | float) else None,
+        more=more,
+    )
+
+
+def _mdoc_of(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -> Path | None:
+    """Return the mdoc that was given, or that lies beside the stack."""
+    if isinstance(tilt_angles, str | Path) and Path(tilt_angles).suffix.lower() == ".mdoc":
+        return Path(tilt_angles)
+    for beside in (info.path.with_name(info.path.name + ".mdoc"), info.path.with_suffix(".mdoc")):
+        if beside.exists():
+            return beside
+    return None
+
+
+def _included(info: StackInfo, exclude: Sequence[int]) -> NDArray[np.bool_]:
+    included = np.ones(info.shape[0], bool)
+    for section in exclude:
+        if not 0 <= section < info.shape[0]:
+            raise ParameterError(
+                f"section {section} to exclude: {info.path} has sections 0 to {info.shape[0] - 1}"
+            )
+        included[section] = False
+    if included.sum() < 2:
+        raise ParameterError(f"excluding {len(exclude)} sections leaves fewer than two views")
+    return included
+
+
+def _warn_duplicates(info: StackInfo, angles: NDArray[np.float64]) -> None:
+    values, counts = np.unique(angles, return_counts=True)
+    double = values[counts > 1]
+    if len(double):
+        listed = ", ".join(f"{value:g}" for value in double[:8])
+        warnings.warn(
+            f"{info.path.name}: several views have the tilt angle {listed} degrees; all are kept "
+            "and share the angle's weight",
+            TomodaskWarning,
+            stacklevel=3,
+        )
+
+
+def _imported_alignment(
+    info: StackInfo,
+    angles: NDArray[np.float64],
+    xf: PathLike,
+    tlt: PathLike | None,
+    xtilt: PathLike | None,
+    zfac: PathLike | None,
+    pixel_size: float,
+) -> Any:
+    """Return the alignment of IMOD's files."""
+
+    def table(path: PathLike, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(values) != info.shape[0]:
+            raise DataError(
+                f"{path} has {len(values)} lines, {info.path} has {info.shape[0]} images; give the "
+                "file of this stack"
+            )
+        return values
+
+    projection = Projection.from_transforms(
+        table(xf, read_transforms(xf)),
+        pixel_size,
+        angles if tlt is None else table(tlt, read_angles(tlt)),
+        x_tilt=0.0 if xtilt is None else table(xtilt, read_angles(xtilt)),
+        z_factor=(0.0, 0.0) if zfac is None else table(zfac, read_zfactors(zfac)),
+    )
+    files = {"xf": xf, "tlt": tlt, "xtilt": xtilt, "zfac": zfac}
+    provenance = {name: Path(path).name for name, path in files.items() if path is not None}
+    return alignment_dataset(
+        projection,
+        method="imported",
+        attributes={"provenance": {"step": "import alignment", "format": "imod", **provenance}},
+    )
+
+
+def _checksum_file(scratch: Path, view: int) -> Path:
+    return scratch / f"checksum_{view}"
+
+
+def _import_view(
+    info: StackInfo, view: int, included: bool, folder: Path, grid: ShardGrid, scratch: Path
+) -> tuple[int, int]:
+    """Copy one section into its shard."""
+    image = read_section(info, view)
+    bad = 0 if not included else int(image.size - np.count_nonzero(np.isfinite(image)))
+    if bad:
+        raise DataError(
+            f"section {view} of {info.path} holds {bad} values that are not finite numbers; "
+            f"exclude it (--exclude {view}), or mend the stack"
+        )
+    whole = np.zeros(grid.shard, np.float32)
+    whole[0, : image.shape[0], : image.shape[1]] = image
+    with ShardWriter(folder, grid, (view, 0, 0)) as writer:
+        for chunk in np.ndindex(*writer.chunks):
+            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
+            writer.write(chunk, whole[part])
+    path = _checksum_file(scratch, view)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as temporary:
+        temporary.write_text(str(google_crc32c.value(image)))
+    return image.size * info.dtype.itemsize, writer.bytes_written

@@ -1,0 +1,90 @@
+"""What a store holds, in one small dictionary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomodask.engine.ledger import Ledger
+from tomodask.io.ome_zarr import array_folder
+from tomodask.io.series import open_series
+
+__all__ = ["info"]
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """Describe a tilt series store.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+
+    Returns
+    -------
+    dict
+        Plain values, ready for JSON: views, sizes (x, y, z order in names), A, degrees, e/A^2;
+        alignments; complete tomograms; and what is begun but not complete.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    tree = open_series(path)
+    series = tree["tilt_series"].to_dataset()
+    angles = series["tilt_angle"].values
+    included = series["included"].values
+    values, counts = np.unique(angles, return_counts=True)
+    path = Path(path).expanduser().resolve()
+    result: dict[str, Any] = {
+        "name": tree.name,
+        "path": str(path),
+        "views": series.sizes["tilt"],
+        "excluded_views": np.flatnonzero(~included).tolist(),
+        "image_size_xy": [series.sizes["x"], series.sizes["y"]],
+        "pixel_size_angstrom": series.attrs["pixel_size"],
+        "tilt_range_degree": [float(angles.min()), float(angles.max())],
+        "duplicate_angles_degree": values[counts > 1].tolist(),
+        "tilt_axis_angle_degree": series.attrs.get("tilt_axis_angle"),
+        "total_dose": _total_dose(series),
+        "alignments": {},
+        "tomograms": {},
+        "incomplete": [],
+    }
+    if "alignments" in tree.children:
+        for name, node in tree["alignments"].children.items():
+            entry: dict[str, Any] = {
+                "method": node.attrs.get("method"),
+                "tilt_axis_angle_degree": round(float(node["tilt_axis_angle"].median()), 3),
+                "largest_shift_angstrom": round(
+                    float(np.hypot(node["shift_x"], node["shift_y"]).max()), 2
+                ),
+            }
+            if "score" in node:
+                entry["mean_score"] = round(float(np.nanmean(node["score"].values)), 4)
+            result["alignments"][name] = entry
+    for folder in sorted((path / "tomograms").glob("*/full")):
+        name = folder.parent.name
+        ledger = Ledger(array_folder(folder, 0))
+        if not ledger.complete:
+            result["incomplete"].append(f"tomogram {name}: {len(ledger.done())} parts finished")
+            continue
+        levels = tree[f"tomograms/{name}/full"].children
+        volume = levels["0"]["tomogram"]
+        plan = ledger.plan() or {}
+        result["tomograms"][name] = {
+            "shape_xyz": [volume.sizes[axis] for axis in "xyz"],
+            "voxel_size_angstrom": plan.get("voxel_size"),
+            "levels": len(levels),
+            "method": plan.get("step"),
+        }
+    return result
+
+
+def _total_dose(series: Any) -> float | None:
+    if "exposure" not in series.coords:
+        return None
+    return round(float(series["exposure"].sum()), 3)
