@@ -106,8 +106,8 @@ def align_view(
     shift: NDArray[np.float64],
     grid: AlignedGrid,
     lanes: int | None = None,
-) -> NDArray[np.float32]:
-    """Resample one image; the mean is subtracted.
+) -> tuple[NDArray[np.float32], float]:
+    """Resample one image; the level of its border is subtracted.
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ def align_view(
 
     Returns
     -------
-    (band, u, lane) float32, or (1, v, u) without `lanes`.
+    aligned : (band, u, lane) float32, or (1, v, u) without `lanes`
+    level : what was subtracted
 
     Raises
     ------
@@ -142,7 +143,7 @@ def align_view(
         binning=grid.pixel_size / source.pixel_size,
         taper=max(4, int(min(source.shape) * _TAPER)),
     )
-    if not np.isfinite(spline.mean):
+    if not np.isfinite(spline.coefficients[0, 0]):  # one bad pixel spoils the whole transform
         count = int(np.count_nonzero(~np.isfinite(image)))
         raise DataError(
             f"view {view} of {source.images or 'the images'} has {count} pixels that are not "
@@ -161,7 +162,7 @@ def align_view(
         lane_step=(lane_step[0], lane_step[1]),
         out=out,
     )
-    return out
+    return out, spline.level
 
 
 def view_bytes(shape: tuple[int, int], grid: AlignedGrid, lanes: int | None) -> int:
@@ -195,7 +196,7 @@ def write_bands(
     The file is plain float32 (band, u, lane): a band of all its u is one contiguous read.
     """
     image = source.read(view)
-    bands = align_view(image, view, source, matrix, shift, grid, lanes)
+    bands, _ = align_view(image, view, source, matrix, shift, grid, lanes)
     path = band_file(scratch, view)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as temporary:

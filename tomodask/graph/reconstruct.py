@@ -91,7 +91,7 @@ def reconstruct(
     xarray.DataArray
         ``tomogram (z, y, x)`` float32 with coordinates in A from the centre of the full tomogram.
         Its unit is that of the images per A: summed along the beam and multiplied by the voxel
-        size it is the image less its mean, as far as the tilt range allows. Dense stays dark
+        size it is the image less the mean of its border, as far as the tilt range allows. Dense stays dark
         where the images are dark.
 
     Raises
@@ -182,9 +182,10 @@ def align_stack(
     Returns
     -------
     xarray.DataArray
-        ``images (tilt, y, x)`` float32 of all views, excluded ones too, each with its own mean
-        outside the raw image, where its edges are tapered to. The tilt axis is vertical, through
-        the centre. Its attribute ``applied`` says that the alignment is.
+        ``images (tilt, y, x)`` float32 of all views, excluded ones too. Each one's edges are
+        tapered to the mean of its border, which fills what lies outside the raw image. The tilt
+        axis is vertical, through the centre. The attribute ``applied`` says that the alignment
+        is.
 
     Raises
     ------
@@ -353,11 +354,10 @@ def _align_image(
     shift: NDArray[np.float64],
     grid: AlignedGrid,
 ) -> NDArray[np.float32]:
-    """Return the aligned image (y, x) with its mean."""
+    """Return the aligned image (y, x)."""
     raw = np.ascontiguousarray(image, np.float32)
-    aligned = align_view(raw, view, source, matrix, shift, grid)[0]
-    aligned += np.float32(raw.mean(dtype=np.float64))
-    return aligned
+    aligned, level = align_view(raw, view, source, matrix, shift, grid)
+    return aligned[0] + np.float32(level)
 
 
 def _slab_volume(

@@ -23,7 +23,14 @@ from tomodask.graph.align_stack import (
     view_bytes,
     write_bands,
 )
-from tomodask.kernels.backproject import CHUNK_X, LANE_GROUP, PAD_ROWS, backproject, pad_projections
+from tomodask.kernels.backproject import (
+    CHUNK_X,
+    LANE_GROUP,
+    PAD_ROWS,
+    aligned_zeros,
+    backproject,
+    pad_projections,
+)
 from tomodask.kernels.resample import edge_taper
 from tomodask.kernels.shear import REACH, shift_lanes, shift_rows, shift_weights
 from tomodask.kernels.weighting import (
@@ -197,7 +204,7 @@ class SlabPlan:
         voxel = self.volume.voxel_size
         heights = self.volume.coordinates()["z"] / voxel
         blocks = -(-self.volume.shape[2] // CHUNK_X)
-        wide = np.zeros((blocks, depth, projections.shape[2], CHUNK_X), np.float32)
+        wide = aligned_zeros((blocks, depth, projections.shape[2], CHUNK_X))
         plain = not self.margin and wide.shape[2] == SLAB
         layer = wide if plain else np.zeros((blocks, depth, SLAB, CHUNK_X), np.float32)
         for start in range(0, self.volume.shape[0], depth):
@@ -294,9 +301,10 @@ class SlabPlan:
     def align(self, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the aligned bands (band, u, lane) of the raw image of view position `t`."""
         model = self._slab_model
-        return align_view(
+        bands, _ = align_view(
             image, self.views[t], self.source, model.matrix[t], model.shift[t], self.bands, SLAB
         )
+        return bands
 
     def band_range(self, slab: int) -> tuple[int, int]:
         """Return the first and the last band that a slab reads."""

@@ -1,0 +1,402 @@
+"""Coarse alignment: the shifts of a tilt series by cross-correlation, and its tilt axis.
+
+Views are aligned outwards from the lowest tilt, each against views that are aligned already. The
+first pass weights by a simple model of the coherence, chosen by what it finds; from then on the
+coherence of neighbouring views is measured on the pairs that are aligned. Refining passes
+correlate each view with its neighbours on both sides.
+
+What is measured is where the specimen's origin lies in each view. Let A_j be the raw image of the
+plane of the tilt axis in view j, s_i the origin in the reference i and c_j what is assumed for
+view j: then ``I_i(A_i A_j^-1 (p - c_j) + s_i)`` equals ``I_j(p)`` displaced, and the displacement d
+puts the origin of view j at ``c_j + d``, exactly, whatever the centre of the stretch. The origin is
+free; it is put at the image centre of the first view, the lowest that correlates with others.
+
+Memory: a view is read once and kept as spline coefficients of at most 768 x 768 pixels, 2.4 MB,
+and the spectrum of 512 x 512, 1.1 MB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import dask
+import dask.array
+import numpy as np
+
+from tomodask.errors import DataError, ParameterError
+from tomodask.geometry import Projection
+from tomodask.kernels.correlate import (
+    Plane,
+    coherence_weight,
+    find_peak,
+    overlap_correlation,
+    stretch_matrix,
+    without_hot_pixels,
+)
+from tomodask.kernels.tilt_axis import search_tilt_axis
+from tomodask.model import alignment_dataset, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import xarray as xr
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomodask.kernels.correlate import Peak, Spectrum
+    from tomodask.kernels.resample import SplineImage
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["CoarseResult", "Reference", "coarse_alignment", "coarse_alignment_dataset"]
+
+Reference = Literal["neighbour", "running"]
+
+#: Views are binned until their longer edge has this many pixels: at 4096 pixels of 1.35 A that is
+#: 11 A, below which views of 2 e/A^2 do not correlate.
+_LONGEST_EDGE = 512
+#: Aligned views that make up a running reference, the nearest in tilt.
+_REFERENCES = 8
+#: Gaussian widths of the coherence that the first pass chooses from, cycles per pixel.
+_CUTOFFS = (0.015, 0.03, 0.06, 0.12)
+#: Views, from the lowest, on which that choice is made.
+_CORE = 9
+#: What varies over more than this part of the longer edge is illumination, not specimen.
+_HIGH_PASS = 1 / 3
+#: Scale of the drift between neighbours, and its limit, as fractions of the edge.
+_DRIFT, _LIMIT = 0.04, 0.4
+#: Log-likelihood ratio above which a displacement counts as found: noise reaches it in less than
+#: one view of a hundred.
+_FOUND = 8.0
+#: Refining passes at most, and the change, pixels, below which there is no further one.
+_PASSES, _CONVERGED = 4, 0.1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CoarseResult:
+    """What coarse alignment found.
+
+    Parameters
+    ----------
+    shift
+        (tilt, 2) raw (x, y) of the specimen's origin from the image centre, A.
+    tilt_axis_angle
+        Degrees, counter-clockwise from +y. A searched one lies in (-90, 90]: turned by 180
+        degrees it fits as well, and gives the specimen of the other hand.
+    axis_searched
+        Whether the axis was searched.
+    score
+        (tilt,) correlation coefficient with the aligned view nearest in tilt, where the two
+        overlap, in the band where neighbours are coherent; NaN where excluded.
+    error
+        (tilt, 2) standard error, raw (x, y), A, that noise leaves in the shift relative to the
+        view's references. It does not hold what adds up along the series, nor the depth of the
+        matter that is correlated. NaN where `found` is false, 0 for the first view.
+    found
+        (tilt,) bool: false where no significant correlation was found, or the view is excluded:
+        its shift is interpolated between its neighbours in tilt.
+    """
+
+    shift: FloatArray
+    tilt_axis_angle: float
+    axis_searched: bool
+    score: FloatArray
+    error: FloatArray
+    found: NDArray[np.bool_]
+
+
+def coarse_alignment(
+    read: Callable[[int], NDArray[np.generic]],
+    tilt_angle: ArrayLike,
+    included: ArrayLike,
+    *,
+    pixel_size: float,
+    tilt_axis_angle: float | None = None,
+    reference: Reference = "running",
+    thickness: float = 2000.0,
+) -> CoarseResult:
+    """Align the views of a tilt series by cross-correlation.
+
+    Parameters
+    ----------
+    read
+        Returns the (y, x) image of a view; called once for each included one, outwards from the
+        lowest tilt.
+    tilt_angle
+        (tilt,) degrees, in any order; several views may share an angle.
+    included
+        (tilt,) bool. Excluded views are not read and do not change the others' results.
+    pixel_size
+        A.
+    tilt_axis_angle
+        Degrees, counter-clockwise from +y; searched when None, else kept.
+    reference
+        What a view is correlated with on the way outwards: "running", the sum of the up to 8
+        nearest aligned views, each stretched to its tilt; "neighbour", the nearest alone.
+    thickness
+        Of the specimen, A: how far views of different tilts are expected to agree. Values beyond
+        a quarter of the images' shorter edge count as that.
+
+    Returns
+    -------
+    CoarseResult
+
+    Raises
+    ------
+    DataError
+        If fewer than two views are included, an image is constant or holds values that are not
+        finite, or shapes differ.
+    ParameterError
+        If a parameter makes no sense.
+    """
+    angles, views = _outwards(tilt_angle, included)
+    prepared: dict[int, SplineImage] = {}
+    shape: tuple[int, ...] | None = None
+    for view in views:
+        image = read(view)
+        shape = image.shape if shape is None else shape
+        prepared[view] = _prepare(view, image, (shape[0], shape[1]), pixel_size)
+    assert shape is not None
+    return _solve(
+        prepared,
+        (shape[0], shape[1]),
+        angles,
+        views,
+        pixel_size=pixel_size,
+        tilt_axis_angle=tilt_axis_angle,
+        reference=reference,
+        thickness=thickness,
+    )
+
+
+def coarse_alignment_dataset(
+    tilt_series: xr.Dataset,
+    *,
+    tilt_axis_angle: float | None = None,
+    reference: Reference = "running",
+    thickness: float = 2000.0,
+    search_axis: bool | None = None,
+) -> xr.Dataset:
+    """Return the coarse alignment of a tilt series, not yet computed.
+
+    Each included view is one task that reads and bins it, and one more task aligns them all.
+
+    Parameters
+    ----------
+    tilt_series
+        With ``images`` (tilt, y, x) and ``tilt_angle``, ``included``.
+    tilt_axis_angle
+        Degrees, counter-clockwise from +y; by default the series' attribute of that name, and
+        searched where there is none.
+    reference, thickness
+        See :func:`coarse_alignment`.
+    search_axis
+        Whether to search the axis: by default only where none is known. Of the two directions
+        that fit equally the one nearer to the known axis is taken.
+
+    Returns
+    -------
+    xarray.Dataset
+        An alignment whose ``tilt_axis_angle``, ``shift_y``, ``shift_x`` and ``score`` are Dask
+        arrays.
+
+    Raises
+    ------
+    SchemaError
+        If the series lacks a variable.
+    DataError, ParameterError
+        See :func:`coarse_alignment`; those about pixels are raised when it is computed.
+    """
+    validate(tilt_series, "tilt_series", source="tilt series")
+    known = tilt_series.attrs.get("tilt_axis_angle") if tilt_axis_angle is None else tilt_axis_angle
+    search = known is None if search_axis is None else search_axis
+    if known is None and not search:
+        raise ParameterError("the tilt axis is unknown; give tilt_axis_angle or search_axis=True")
+    _check(reference, thickness)
+    angles, views = _outwards(tilt_series["tilt_angle"].values, tilt_series["included"].values)
+    pixel_size = float(tilt_series.attrs["pixel_size"])
+    images = dask.array.asarray(tilt_series["images"].data)
+    shape = (int(images.shape[1]), int(images.shape[2]))
+
+    prepare = dask.delayed(_prepare, pure=False)
+    prepared = {
+        view: prepare(view, images[view].rechunk(-1).to_delayed()[0, 0], shape, pixel_size)
+        for view in views
+    }
+    table = dask.array.from_delayed(
+        dask.delayed(_alignment_table, pure=False)(
+            prepared,
+            shape,
+            angles,
+            views,
+            pixel_size=pixel_size,
+            tilt_axis_angle=None if search else float(known),
+            near=None if known is None else float(known),
+            reference=reference,
+            thickness=thickness,
+        ),
+        shape=(len(angles), 4),
+        dtype=np.float64,
+    )
+    alignment = alignment_dataset(
+        Projection.create(angles),
+        method="coarse",
+        attributes={
+            "reference": reference,
+            "thickness": thickness,
+            "tilt_axis": "searched" if search else "given",
+        },
+        score=np.zeros(len(angles)),
+    )
+    for column, name in enumerate(("tilt_axis_angle", "shift_x", "shift_y", "score")):
+        alignment[name] = alignment[name].copy(data=table[:, column])
+    return alignment
+
+
+def _alignment_table(
+    prepared: Mapping[int, SplineImage],
+    shape: tuple[int, int],
+    angles: FloatArray,
+    views: list[int],
+    *,
+    near: float | None,
+    **options: Any,
+) -> FloatArray:
+    """Return (tilt, 4): tilt-axis angle, shift x and y, score."""
+    result = _solve(prepared, shape, angles, views, **options)
+    axis = result.tilt_axis_angle
+    if near is not None and result.axis_searched:
+        axis += 180 * np.rint((near - axis) / 180)
+    return np.column_stack([np.full(len(angles), axis), result.shift, result.score])
+
+
+def _check(reference: str, thickness: float) -> None:
+    if reference not in ("neighbour", "running"):
+        raise ParameterError(f"reference {reference!r}: give 'neighbour' or 'running'")
+    if not thickness > 0:
+        raise ParameterError(f"thickness {thickness} A: give a positive number")
+
+
+def _outwards(tilt_angle: ArrayLike, included: ArrayLike) -> tuple[FloatArray, list[int]]:
+    """Return the tilt angles and the included views, from the lowest tilt outwards."""
+    angles = np.asarray(tilt_angle, np.float64)
+    chosen = np.broadcast_to(np.asarray(included, bool), angles.shape)
+    if np.count_nonzero(chosen) < 2:
+        raise DataError(
+            f"{np.count_nonzero(chosen)} of {len(angles)} views are included; "
+            "an alignment needs two or more: include them"
+        )
+    steep = np.flatnonzero(chosen & ~(np.abs(angles) < _STEEPEST))
+    if len(steep):
+        raise DataError(
+            f"view {steep[0]} has tilt angle {angles[steep[0]]:g} deg, which cannot be stretched "
+            f"to another tilt; exclude views beyond {_STEEPEST:g} degrees"
+        )
+    return angles, [int(v) for v in np.argsort(np.abs(angles), kind="stable") if chosen[v]]
+
+
+def _prepare(
+    view: int, image: NDArray[np.generic], shape: tuple[int, int], pixel_size: float
+) -> SplineImage:
+    """Return a view cleaned of hot pixels, tapered and binned for correlation."""
+    if image.shape != shape:
+        raise DataError(f"view {view} has {image.shape} (y, x) pixels, the first one {shape}")
+    clean = without_hot_pixels(image)
+    spread = float(np.ptp(clean))
+    if not spread > 0 or not np.isfinite(spread):
+        what = "is constant" if spread == 0 else "holds values that are not finite numbers"
+        raise DataError(f"view {view} {what}: it cannot be correlated; exclude it")
+    return Plane.create(shape, pixel_size, _LONGEST_EDGE).view(clean)
+
+
+def _solve(
+    prepared: Mapping[int, SplineImage],
+    shape: tuple[int, int],
+    angles: FloatArray,
+    views: list[int],
+    *,
+    pixel_size: float,
+    tilt_axis_angle: float | None,
+    reference: Reference,
+    thickness: float,
+) -> CoarseResult:
+    _check(reference, thickness)
+    plane = Plane.create(shape, pixel_size, _LONGEST_EDGE)
+    thickness = min(thickness, min(plane.shape) * plane.pixel_size / 4)
+    searched = tilt_axis_angle is None
+    if tilt_axis_angle is None:
+        tilt_axis_angle = search_tilt_axis(plane, prepared, angles, views, thickness)
+    series = _Series(plane, prepared, angles, views, float(tilt_axis_angle), thickness)
+    series.align(1 if reference == "neighbour" else _REFERENCES)
+    found = series.found
+    series.interpolate()
+    return CoarseResult(
+        shift=series.shift,
+        tilt_axis_angle=float(tilt_axis_angle),
+        axis_searched=searched,
+        score=series.scores(),
+        error=series.error,
+        found=found,
+    )
+
+
+class _Series:
+    """The views of a series, their state of alignment, and what is known of their coherence."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        prepared: Mapping[int, SplineImage],
+        angles: FloatArray,
+        views: list[int],
+        tilt_axis_angle: float,
+        thickness: float,
+    ) -> None:
+        self.plane, self.prepared, self.angles = plane, prepared, angles
+        self.axis, self.thickness = tilt_axis_angle, thickness
+        self.views = list(views)
+        self.shift = np.zeros((len(angles), 2))
+        self.error = np.full((len(angles), 2), np.nan)
+        self.found = np.zeros(len(angles), bool)
+        frequency = plane.ring_frequency
+        cycles = frequency * max(plane.padded) * _HIGH_PASS
+        self._high_pass = 1 - np.exp(-0.5 * cycles**2)
+        self.coherence = self._high_pass
+        identity, origin = np.eye(2), np.zeros(2)
+        self._spectra = {
+            view: plane.whitened(plane.image(prepared[view], identity, origin)) for view in views
+        }
+
+    def align(self, references: int) -> None:
+        """Find the shifts: outwards once, then refined on both sides."""
+        self._choose_start()
+        self.coherence = self._model(self._choose_cutoff())
+        self._outwards(references)
+        for _ in range(_PASSES):
+            self._measure_coherence()
+            if self._refine(references) < _CONVERGED:
+                break
+
+    def interpolate(self) -> None:
+        """Give the views that were not found the shifts between their neighbours in tilt."""
+        good = np.flatnonzero(self.found)
+        good = good[np.argsort(self.angles[good], kind="stable")]
+        lost = ~self.found
+        for axis in (0, 1):
+            self.shift[lost, axis] = np.interp(
+                self.angles[lost], self.angles[good], self.shift[good, axis]
+            )
+
+    def scores(self) -> FloatArray:
+        """Return the (tilt,) correlation coefficient with the nearest aligned view."""
+        amplitude = np.sqrt(self.coherence).astype(np.float32)[self.plane.ring]
+        scores = np.full(len(self.angles), np.nan)
+        for view in self.views:
+            other = self._nearest(view, np.flatnonzero(self.found))[0]
+            mapped = self._mapped(other, view)
+            filtered = self.plane.correlation(self.plane.whitened(mapped) * amplitude)
+            filtered = filtered[: mapped.shape[0], : mapped.shape[1]]
+            own = self.plane.correlation(self._spectra[view] * amplitude)
+            own = own[: mapped.shape[0], : mapped.shape[1]]
+            scores[view] = overlap_correlation(own, np.where(mapped == 0, 0, filtered))
+        return scores
