@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_types_are_shipped() -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
         tomodask.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", tomodask.__all__)
+def test_no_module_has_a_public_name(name: str) -> None:
+    """Importing the module would put it in the place of the function of that name."""
+    assert find_spec(f"tomodask.{name}") is None
 
 
 @pytest.mark.parametrize("name", tomodask.__all__)

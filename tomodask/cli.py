@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 import tomodask as td
 from tomodask.engine.events import Listener
 from tomodask.errors import (
+    ClusterError,
     IncompleteError,
     LockedError,
     ParameterError,
@@ -43,7 +44,10 @@ Every command may be interrupted and given again: it goes on where it stopped. E
 1 wrong input, 2 wrong command, 3 stopped before the end (give the same command again).
 """
 
-app = App(name="tomodask", help=_HELP, help_format="markdown", version=lambda: td.__version__)
+app = App(
+    name="tomodask", help=_HELP, help_format="markdown", version=lambda: td.__version__,
+    suppress_keyboard_interrupt=False,
+)  # fmt: skip
 
 _RUN = Group("Where it runs", sort_key=5)
 _Workers = Annotated[int | None, Parameter(group=_RUN)]
@@ -422,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("interrupted; what is finished is kept, give the same command again", 3)
     except ParameterError as error:
         return _fail(str(error), 2)
-    except (IncompleteError, LockedError, SpaceError, TaskError) as error:
+    except (ClusterError, IncompleteError, LockedError, SpaceError, TaskError) as error:
         return _fail(str(error), 3)
     except TomodaskError as error:
         return _fail(str(error), 1)

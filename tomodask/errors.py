@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlignmentMissingError",
+    "ClusterError",
     "ConversionError",
     "DataError",
     "DoubleApplicationError",
@@ -61,7 +62,15 @@ class DoubleApplicationError(TomodaskError, ValueError):
     """A step is asked of data to which it has already been applied."""
 
 
-class StoreError(TomodaskError, OSError):
+class _DiskError(TomodaskError, OSError):
+    """An error of files: ``(errno, message)`` where the system gave a number."""
+
+    def __str__(self) -> str:
+        # OSError puts the number before the message; a message is meant to be read.
+        return self.strerror or super().__str__()
+
+
+class StoreError(_DiskError):
     """A store cannot be read or written."""
 
 
@@ -93,8 +102,12 @@ class MemoryLimitError(TomodaskError, MemoryError):
     """A task cannot fit the memory it is given."""
 
 
-class SpaceError(TomodaskError, OSError):
+class SpaceError(_DiskError):
     """The disk cannot hold a product."""
+
+
+class ClusterError(TomodaskError, ConnectionError):
+    """The workers of a Dask cluster cannot be reached, or do not start."""
 
 
 class TaskError(TomodaskError, RuntimeError):

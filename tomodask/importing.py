@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ import google_crc32c
 import numpy as np
 import zarr
 
-from tomodask.engine.files import write_whole
+from tomodask.engine.files import explained, write_whole
 from tomodask.engine.ledger import Ledger
-from tomodask.engine.run import Resources, Stage, Task, run_stages
+from tomodask.engine.run import Stage, Task, at_once, run_stages
 from tomodask.engine.shards import ShardGrid, ShardWriter
+from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.geometry import Projection
 from tomodask.io.imod import read_angles, read_transforms, read_zfactors
@@ -25,6 +25,8 @@ from tomodask.io.stack import StackInfo, open_stack, read_section
 from tomodask.model import alignment_dataset, variable_attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distributed import Client
     from numpy.typing import NDArray
 
@@ -122,7 +124,9 @@ def import_stack(
     axis = tilt_axis if tilt_axis is not None else recorded.tilt_axis_angle
     if axis is not None and not np.isfinite(axis):
         raise ParameterError(f"tilt axis {axis} degrees: give a finite number")
-    alignment = None if xf is None else _imported_alignment(info, angles, xf, tlt, xtilt, zfac, size)
+    alignment = (
+        None if xf is None else _imported_alignment(info, angles, xf, tlt, xtilt, zfac, size)
+    )
     if xf is None and (tlt, xtilt, zfac) != (None, None, None):
         raise ParameterError("tlt, xtilt and zfac belong to transforms: give xf (--xf) too")
     _warn_duplicates(info, angles)
@@ -157,42 +161,26 @@ def import_stack(
         "included": included.tolist(),
         "pixel_size": float(size),
         "tilt_axis_angle": axis,
+        "voltage": recorded.voltage,
+        **{name: values.tolist() for name, values in recorded.more.items()},
     }
     path = Path(out).expanduser().resolve()
     grid = images_grid(info.shape)
     folder = images_folder(path)
     resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
-    with Ledger(folder) as ledger:
+    step = f"import {path.name}"
+    with Ledger(folder, path) as ledger:
+        stages = [_read_views(info, included, folder, grid, ledger.scratch)]
         if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
-            ledger.clear(path)
+            # What cannot be made must not cost what there is.
+            at_once(step, stages, resources)
+            ledger.clear()
             create_series(path, info.shape, coordinates, attributes)
         ledger.begin(identity)
         if not ledger.complete:
-            tasks = [
-                Task(
-                    f"view/{view}",
-                    _import_view,
-                    (info, view, bool(included[view]), folder, grid, ledger.scratch),
-                )
-                for view in range(views)
-            ]
-            # A section as read, as float32, padded to whole chunks, and one chunk packed.
-            size_bytes = 4 * int(np.prod(grid.shard))
-            stages = [Stage("read views", tasks, 4 * size_bytes)]
-            run_stages(f"import {path.name}", stages, ledger, resources, progress)
-            sums = np.array(
-                [int(_checksum_file(ledger.scratch, view).read_text()) for view in range(views)],
-                np.uint32,
-            )
-            zarr.open_group(path / "tilt_series", mode="a").create_array(
-                "checksum",
-                data=sums,
-                dimension_names=("tilt",),
-                compressors=None,
-                attributes=variable_attributes("tilt_series", "checksum"),
-                overwrite=True,
-            )
-            ledger.finish(task.key for task in tasks)
+            run_stages(step, stages, ledger, resources, progress)
+            _write_checksums(path, ledger.scratch, views)
+            ledger.finish(task.key for stage in stages for task in stage.tasks)
     if alignment is not None:
         write_alignment(path, "imported", alignment, overwrite=True)
     return path
@@ -234,9 +222,10 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
             order[np.argsort(times, kind="stable")] = np.arange(len(sections))
             more["order"] = order
             if "exposure" in more:
-                before = np.cumsum(more["exposure"][np.argsort(order)]) - more["exposure"][
-                    np.argsort(order)
-                ]
+                before = (
+                    np.cumsum(more["exposure"][np.argsort(order)])
+                    - more["exposure"][np.argsort(order)]
+                )
                 more["dose"] = before[order]
     if tilt_angles is not None and not (
         isinstance(tilt_angles, str | Path) and mdoc_path == Path(tilt_angles)
@@ -342,14 +331,45 @@ def _imported_alignment(
     )
 
 
+def _read_views(
+    info: StackInfo, included: NDArray[np.bool_], folder: Path, grid: ShardGrid, scratch: Path
+) -> Stage:
+    """Return the stage that copies every section into its shard."""
+    tasks = [
+        Task(
+            f"view/{view}",
+            _import_view,
+            (info, view, bool(included[view]), folder, grid, _checksum_file(scratch, view)),
+            _checksum_file(scratch, view),
+        )
+        for view in range(info.shape[0])
+    ]
+    # A section as read, as float32, padded to whole chunks, and one chunk packed.
+    return Stage("read views", tasks, 4 * 4 * int(np.prod(grid.shard)))
+
+
+def _write_checksums(path: Path, scratch: Path, views: int) -> None:
+    """Gather the checksums that the views' tasks left."""
+    sums = [int(_checksum_file(scratch, view).read_text()) for view in range(views)]
+    with explained(path):
+        zarr.open_group(path / "tilt_series", mode="a").create_array(
+            "checksum",
+            data=np.array(sums, np.uint32),
+            dimension_names=("tilt",),
+            compressors=None,
+            attributes=variable_attributes("tilt_series", "checksum"),
+            overwrite=True,
+        )
+
+
 def _checksum_file(scratch: Path, view: int) -> Path:
     return scratch / f"checksum_{view}"
 
 
 def _import_view(
-    info: StackInfo, view: int, included: bool, folder: Path, grid: ShardGrid, scratch: Path
+    info: StackInfo, view: int, included: bool, folder: Path, grid: ShardGrid, checksum: Path
 ) -> tuple[int, int]:
-    """Copy one section into its shard."""
+    """Copy one section into its shard and leave its checksum."""
     image = read_section(info, view)
     bad = 0 if not included else int(image.size - np.count_nonzero(np.isfinite(image)))
     if bad:
@@ -363,8 +383,6 @@ def _import_view(
         for chunk in np.ndindex(*writer.chunks):
             part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
             writer.write(chunk, whole[part])
-    path = _checksum_file(scratch, view)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(path) as temporary:
+    with write_whole(checksum) as temporary:
         temporary.write_text(str(google_crc32c.value(image)))
     return image.size * info.dtype.itemsize, writer.bytes_written

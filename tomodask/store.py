@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import zarr
 
+from tomodask.engine.files import check_space, explained
 from tomodask.engine.ledger import Ledger
-from tomodask.engine.memory import format_bytes
-from tomodask.engine.run import Resources, Stage, Task, run_stages
+from tomodask.engine.run import Stage, Task, at_once, run_stages
 from tomodask.engine.shards import ShardGrid, ShardWriter, read_region
-from tomodask.errors import ParameterError, SpaceError
+from tomodask.engine.workers import Resources
+from tomodask.errors import ParameterError
 from tomodask.graph.array_slabs import ArraySlabs
 from tomodask.graph.reconstruct import plan_of
 from tomodask.graph.slab_plan import SlabPlan
 from tomodask.io.ome_zarr import (
     OWNED_LEVELS,
+    Level,
     MultiscaleLayout,
     array_folder,
     create_multiscale,
@@ -93,25 +94,30 @@ def store(
         If another run is at work on it.
     """
     plan: SlabPlan | ArraySlabs | None = plan_of(volume)
-    if plan is None or plan.source.images is None:
+    if not isinstance(plan, SlabPlan) or plan.source.images is None:
         plan = ArraySlabs.of(volume)
     folder = _target(plan, path, check_name(name))
     layout = MultiscaleLayout.of(plan.volume, levels)
     arrays = [array_folder(folder, level) for level in range(len(layout.levels))]
     identity = plan.identity() | {"levels": len(layout.levels)}
     resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
-    with Ledger(arrays[0]) as ledger:
+    step = f"store {name}"
+    with Ledger(arrays[0], folder) as ledger:
+        stages = _stages(plan, layout, arrays, ledger.scratch)
         if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
-            ledger.clear(folder)
-            _check_space(folder, layout.nbytes + plan.scratch_bytes)
-            if path is None:
-                zarr.open_group(folder.parents[2], mode="a").require_group(f"tomograms/{name}")
+            # What cannot be made must not cost what there is.
+            at_once(step, stages, resources)
+            check_space(folder, layout.nbytes + plan.scratch_bytes)
+            ledger.clear()
             provenance = volume.attrs.get("provenance", {"step": "store"})
-            create_multiscale(folder, name, layout, {"provenance": provenance})
+            with explained(folder):
+                if path is None:
+                    zarr.open_group(folder.parents[2], mode="a").require_group(f"tomograms/{name}")
+                create_multiscale(folder, name, layout, {"provenance": provenance})
         ledger.begin(identity)
         if not ledger.complete:
-            stages = _stages(plan, layout, arrays, ledger.scratch)
-            run_stages(f"store {name}", stages, ledger, resources, progress)
+            check_space(folder, layout.nbytes + plan.scratch_bytes)
+            run_stages(step, stages, ledger, resources, progress)
             ledger.finish(task.key for stage in stages for task in stage.tasks)
     return folder
 
@@ -125,15 +131,6 @@ def _target(plan: SlabPlan | ArraySlabs, path: str | Path | None, name: str) -> 
         "this volume is not an unchanged reconstruction of a stored series: give the path of an "
         "OME-Zarr folder to store it in"
     )
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise SpaceError(
-            f"{folder} needs {format_bytes(needed)} (tomogram and scratch), the disk has "
-            f"{format_bytes(free)} free; free space, bin more, or write to another disk"
-        )
 
 
 def _stages(
@@ -175,8 +172,8 @@ def _write_slab(
     rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(ShardWriter(array, level.grid, (0, slab, 0)))
-            for array, level in zip(arrays, own, strict=False)
+            stack.enter_context(ShardWriter(array, level.grid, _own_shard(level, slab, number)))
+            for number, (array, level) in enumerate(zip(arrays, own, strict=False))
         ]
         for index, block in enumerate(plan.stored_layers(slab, scratch, depth)):
             extent = (plan.volume.shape[0] - index * depth, rows, plan.volume.shape[2])
@@ -188,6 +185,12 @@ def _write_slab(
                 for column in range(layer.shape[0]):
                     writer.write((index, 0, column), layer[column])
     return plan.bytes_read(slab), sum(writer.bytes_written for writer in writers)
+
+
+def _own_shard(level: Level, slab: int, number: int) -> tuple[int, ...]:
+    """Return the shard that holds a slab's rows on a level, and nothing else."""
+    rows = SLAB >> number
+    return level.grid.shard_of((slice(None), slice(slab * rows, (slab + 1) * rows), slice(None)))
 
 
 def _halved(
@@ -212,8 +215,6 @@ def _write_level(
     halve(source[None], whole[None], source.shape)
     with ShardWriter(arrays[level], grid, (0, index, 0)) as writer:
         for chunk in np.ndindex(*writer.chunks):
-            part = tuple(
-                slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True)
-            )
+            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
             writer.write(chunk, whole[part])
     return source.nbytes, writer.bytes_written

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from tomodask.engine.files import explained, remove_partials, write_whole
-from tomodask.errors import IncompleteError, LockedError, PlanMismatchError
+from tomodask.errors import IncompleteError, LockedError, PlanMismatchError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,10 +48,19 @@ def plan_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 class Ledger:
-    """The ledger of the array stored in the folder `array`."""
+    """The ledger of the array stored in the folder `array`.
 
-    def __init__(self, array: Path) -> None:
+    Parameters
+    ----------
+    array
+        Folder of the array.
+    product
+        Folder of all that belongs to the product, the array among it; the array's by default.
+    """
+
+    def __init__(self, array: Path, product: Path | None = None) -> None:
         self.folder = Path(array) / _FOLDER
+        self.product = Path(array if product is None else product)
         self._holding: _Lock | None = None
 
     @property
@@ -65,30 +74,58 @@ class Ledger:
         return (self.folder / "COMPLETE").exists()
 
     def plan(self) -> dict[str, Any] | None:
-        """Return the recorded plan, or None before :meth:`begin`."""
+        """Return the recorded plan, or None before :meth:`begin`.
+
+        Raises
+        ------
+        StoreError
+            If its file is damaged.
+        """
+        path = self.folder / "plan.json"
         try:
-            plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+            plan: dict[str, Any] = json.loads(path.read_text())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is damaged: {error}; remove the product that it belongs to, and make "
+                "it again"
+            ) from error
         return plan
 
-    def clear(self, root: Path) -> None:
-        """Remove all below `root`, which holds the array, but the lock that this run holds."""
+    def clear(self) -> None:
+        """Remove the product, but the lock that this run holds.
+
+        Raises
+        ------
+        LockedError
+            If another run is at work on something in it.
+        """
         lock = self.folder / "lock"
-        with explained(root):
-            for folder, folders, files in os.walk(root, topdown=False):
+        for other in self.product.rglob(f"{_FOLDER}/lock"):
+            if other != lock:
+                _Lock(other).release()
+        with explained(self.product):
+            # First what says that there is a product: one half removed must not look whole.
+            for name in ("COMPLETE", "plan.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder, folders, files in os.walk(self.product, topdown=False):
                 for name in files:
                     path = Path(folder, name)
                     if path != lock:
                         path.unlink(missing_ok=True)
                 for name in folders:
                     path = Path(folder, name)
-                    if not lock.is_relative_to(path):
+                    if lock.is_relative_to(path):
+                        continue
+                    if path.is_symlink():
+                        path.unlink()
+                    else:
                         path.rmdir()
 
     def matches(self, plan: Mapping[str, Any]) -> bool:
         """Whether the recorded plan is this one."""
-        return self.plan() == json.loads(json.dumps(plan))
+        return bool(self.plan() == json.loads(json.dumps(plan)))
 
     def begin(self, plan: Mapping[str, Any]) -> None:
         """Record a plan, or check that the recorded one is the same.
@@ -111,7 +148,10 @@ class Ledger:
                 f"{self.folder.parent} was made with other inputs or parameters:\n  {difference}\n"
                 "give the product another name, or redo it (--overwrite, overwrite=True)"
             )
-        remove_partials(self.folder)
+        if self.complete:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        else:
+            remove_partials(self.product)
 
     def done(self) -> set[str]:
         """Return the keys of the finished tasks."""
@@ -155,7 +195,16 @@ class Ledger:
         ------
         LockedError
             If another run holds it.
+        StoreError
+            If the product's folder holds something else, which must not be overwritten.
         """
+        if not self.folder.exists() and self.product.is_dir():
+            strange = next(self.product.iterdir(), None)
+            if strange is not None:
+                raise StoreError(
+                    f"{self.product} holds files that are not part of a product of tomodask "
+                    f"({strange.name}); give another place, or remove them"
+                )
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._holding = _Lock(self.folder / "lock")
@@ -171,6 +220,18 @@ class Ledger:
         if self._holding is not None:
             self._holding.release()
             self._holding = None
+        if kind is not None:
+            self._remove_empty()
+
+    def _remove_empty(self) -> None:
+        """Remove the folders of a product that was refused before anything was made."""
+        for folder in (self.folder, *self.folder.parents):
+            if not folder.is_relative_to(self.product):
+                return
+            try:
+                folder.rmdir()
+            except OSError:
+                return
 
 
 class _Lock:
@@ -195,27 +256,24 @@ class _Lock:
     def _create(self) -> bool:
         with explained(self.path):
             try:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+                stream = self.path.open("x")
             except FileExistsError:
                 return False
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(self.text)
+            try:
+                with stream:
+                    stream.write(self.text)
+            except OSError:
+                self.path.unlink()
+                raise
         return True
 
-    def _holder(self) -> dict[str, Any]:
-        try:
-            holder: dict[str, Any] = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            # Gone, or created by a process that has not written its name yet.
-            return {}
-        return holder
-
     def _remove_if_stale(self) -> None:
-        holder = self._holder()
         try:
+            text = self.path.read_text()
             age = time.time() - self.path.stat().st_mtime
         except FileNotFoundError:
             return
+        holder = _parsed(text)
         if holder.get("host") == socket.gethostname():
             stale = not _alive(int(holder["pid"]), float(holder["started"]))
         else:
@@ -228,7 +286,17 @@ class _Lock:
             self.path.rename(grave)
         except FileNotFoundError:
             return
+        if grave.read_text() != text:
+            # Another one took it over meanwhile: give it back.
+            grave.rename(self.path)
+            raise LockedError(self._refusal())
         grave.unlink(missing_ok=True)
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            return _parsed(self.path.read_text())
+        except OSError:
+            return {}
 
     def _refusal(self) -> str:
         holder = self._holder()
@@ -242,8 +310,10 @@ class _Lock:
         while not self._stop.wait(_HEARTBEAT):
             try:
                 os.utime(self.path)
-            except OSError:
+            except FileNotFoundError:
                 return
+            except OSError:
+                continue  # a passing fault: the next beat is soon
 
     def release(self) -> None:
         self._stop.set()
@@ -251,12 +321,22 @@ class _Lock:
             self.path.unlink(missing_ok=True)
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """Return what a lock says; nothing where its holder has not written its name yet."""
+    try:
+        holder: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return {}
+    return holder
+
+
 def _alive(pid: int, started: float) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(abs(process.create_time() - started) < 1.0)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
-
-

@@ -8,9 +8,10 @@ import psutil
 
 from tomodask.errors import MemoryLimitError, ParameterError
 
-__all__ = ["available_memory", "format_bytes", "parse_bytes", "workers_that_fit"]
+__all__ = ["available_memory", "format_bytes", "parse_bytes", "worker_bytes", "workers_that_fit"]
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_AMOUNT = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgt", start=1)}
 
 #: What a process holds besides its tasks' arrays once all code is loaded: interpreter, compiled
@@ -28,12 +29,12 @@ def parse_bytes(text: str | float) -> int:
     ParameterError
         If it is no such amount.
     """
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?i?)b?\s*", str(text), re.IGNORECASE)
+    match = _AMOUNT.fullmatch(str(text))
     if match is None or match[2].lower() not in _UNITS:
         raise ParameterError(f"memory {text!r}: give an amount such as 4GiB or 500MB")
     try:
         size = int(float(match[1]) * _UNITS[match[2].lower()])
-    except ValueError:
+    except (OverflowError, ValueError):
         size = 0
     if size <= 0:
         raise ParameterError(f"memory {text!r}: give a positive amount such as 4GiB")
@@ -52,6 +53,11 @@ def format_bytes(size: float) -> str:
 def available_memory() -> int:
     """Return the memory that this process may use by default, bytes: 60 % of what is free."""
     return int(psutil.virtual_memory().available * 0.6)
+
+
+def worker_bytes(task_bytes: int, threads: int) -> int:
+    """Return the memory that a worker process with so many threads of tasks takes, bytes."""
+    return int(task_bytes * _OVERHEAD) * threads + PROCESS_BYTES
 
 
 def workers_that_fit(
@@ -77,7 +83,7 @@ def workers_that_fit(
     MemoryLimitError
         If not even one fits, with both numbers.
     """
-    each = int(task_bytes * _OVERHEAD) + (PROCESS_BYTES if processes else 0)
+    each = worker_bytes(task_bytes, 1) - (0 if processes else PROCESS_BYTES)
     base = max(PROCESS_BYTES, psutil.Process().memory_info().rss)
     fit = (limit - base) // each
     if fit < 1:

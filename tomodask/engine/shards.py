@@ -10,6 +10,7 @@ several copies of it (benchmarks/README.md).
 from __future__ import annotations
 
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,7 @@ from tomodask.engine.files import explained, partial_path
 from tomodask.errors import FormatError, ShardAlignmentError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -76,7 +78,15 @@ class ShardGrid:
         return tuple(-(-n // s) for n, s in zip(self.shape, self.shard, strict=True))
 
     def region(self, index: tuple[int, ...]) -> tuple[slice, ...]:
-        """Return the part of the array that a shard holds."""
+        """Return the part of the array that a shard holds.
+
+        Raises
+        ------
+        ShardAlignmentError
+            If there is no such shard.
+        """
+        if not all(0 <= i < n for i, n in zip(index, self.counts, strict=True)):
+            raise ShardAlignmentError(f"no shard {index} in an array of {self.counts} shards")
         return tuple(
             slice(i * s, min((i + 1) * s, n))
             for i, s, n in zip(index, self.shard, self.shape, strict=True)
@@ -91,10 +101,10 @@ class ShardGrid:
             If the region's edges are not those of one shard: two writers of one shard would
             overwrite each other's part.
         """
-        index = tuple(part.start // s for part, s in zip(region, self.shard, strict=True))
-        if any(i >= n for i, n in zip(index, self.counts, strict=True)) or region != self.region(
-            index
-        ):
+        index = tuple((part.start or 0) // s for part, s in zip(region, self.shard, strict=True))
+        bounds = [part.indices(n) for part, n in zip(region, self.shape, strict=True)]
+        own = [part.indices(n) for part, n in zip(self.region(index), self.shape, strict=True)]
+        if bounds != own:
             raise ShardAlignmentError(
                 f"region {region} is not one shard of an array of {self.shape} in shards of "
                 f"{self.shard}; write whole shards"
@@ -135,6 +145,8 @@ def create_array(
     return Path(str(group.store_path.store.root)) / array.path  # type: ignore[attr-defined]
 
 
+#: Offset and length, in a shard's index, of a chunk that is not there.
+_ABSENT = 2**64 - 1
 #: The same format as the array's codec: Zarr's Blosc codec stores what numcodecs' encodes.
 _PACKER = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
 
@@ -156,10 +168,11 @@ class ShardWriter:
     """
 
     def __init__(self, array: Path, grid: ShardGrid, index: tuple[int, ...]) -> None:
+        grid.region(index)  # raises where there is no such shard
         self.path = Path(array, "c", *map(str, index))
         self.grid = grid
         self.chunks = tuple(s // c for s, c in zip(grid.shard, grid.chunk, strict=True))
-        self._index = np.full((int(np.prod(self.chunks)), 2), 2**64 - 1, "<u8")
+        self._index = np.full((int(np.prod(self.chunks)), 2), _ABSENT, "<u8")
         self._temporary = partial_path(self.path)
         self.bytes_written = 0
 
@@ -184,10 +197,12 @@ class ShardWriter:
             raise ShardAlignmentError(
                 f"chunk of {values.shape} {values.dtype}, the array has {self.grid.chunk} float32"
             )
+        if not all(0 <= i < n for i, n in zip(chunk, self.chunks, strict=True)):
+            raise ShardAlignmentError(f"no chunk {chunk} in a shard of {self.chunks} chunks")
         at = int(np.ravel_multi_index(chunk, self.chunks))
         whole = np.ascontiguousarray(values)
-        packed = _PACKER.encode(whole) if self.grid.compressed else whole
-        data = memoryview(packed).cast("B")
+        packed = memoryview(_PACKER.encode(whole)) if self.grid.compressed else whole.data
+        data = packed.cast("B")
         self._index[at] = self.bytes_written, len(data)
         self._write(data)
 
@@ -207,6 +222,9 @@ class ShardWriter:
         """Write the index and give the file its name, or remove it."""
         try:
             if kind is None:
+                missing = int(np.count_nonzero(self._index[:, 1] == _ABSENT))
+                if missing:
+                    raise ShardAlignmentError(f"{missing} chunks of {self.path} were not written")
                 table = self._index.tobytes()
                 self._write(table + struct.pack("<I", google_crc32c.value(table)))
                 self._stream.close()
@@ -227,16 +245,38 @@ def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:
     FormatError
         If its data is corrupt.
     """
+    with _readable(path, region):
+        return np.asarray(zarr.open_array(path, mode="r")[region])
+
+
+@contextmanager
+def _readable(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None]:
     try:
-        array = zarr.open_array(path, mode="r")
-        return np.asarray(array[region])
+        yield
     except FileNotFoundError as error:
         raise StoreError(f"{path} holds no array; check the path, or make it again") from error
-    except (ValueError, RuntimeError, OSError) as error:
-        raise FormatError(
-            f"cannot read {path} at {region}: {error}; the store is damaged there: make this "
-            "product again, or import the data again"
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(
+            error.errno, f"cannot read {path}: {reason}; check its permissions and the disk"
         ) from error
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        where = f" at {_shown(region)}" if region else ""
+        raise FormatError(
+            f"cannot read {path}{where}: {error}; the store is damaged there: remove this product "
+            "and make it again"
+        ) from error
+
+
+def _shown(region: tuple[slice | int, ...]) -> str:
+    """Return a region as one writes it in an index."""
+    parts = (
+        str(part)
+        if isinstance(part, int)
+        else f"{'' if part.start is None else part.start}:{'' if part.stop is None else part.stop}"
+        for part in region
+    )
+    return f"[{', '.join(parts)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +297,17 @@ class StoredArray:
 
     @classmethod
     def open(cls, path: Path) -> tuple[Self, tuple[int, ...]]:
-        """Return the array and its shards."""
-        array = zarr.open_array(path, mode="r")
+        """Return the array and its shards.
+
+        Raises
+        ------
+        StoreError
+            If there is no array.
+        FormatError
+            If what describes it is damaged.
+        """
+        with _readable(path):
+            array = zarr.open_array(path, mode="r")
         return cls(path, array.shape, np.dtype(array.dtype)), array.shards or array.chunks
 
     @property

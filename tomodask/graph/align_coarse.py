@@ -1,18 +1,7 @@
-"""Coarse alignment: the shifts of a tilt series by cross-correlation, and its tilt axis.
+"""Coarse alignment of a tilt series: its shifts by cross-correlation, and its tilt axis.
 
-Views are aligned outwards from the lowest tilt, each against views that are aligned already. The
-first pass weights by a simple model of the coherence, chosen by what it finds; from then on the
-coherence of neighbouring views is measured on the pairs that are aligned. Refining passes
-correlate each view with its neighbours on both sides.
-
-What is measured is where the specimen's origin lies in each view. Let A_j be the raw image of the
-plane of the tilt axis in view j, s_i the origin in the reference i and c_j what is assumed for
-view j: then ``I_i(A_i A_j^-1 (p - c_j) + s_i)`` equals ``I_j(p)`` displaced, and the displacement d
-puts the origin of view j at ``c_j + d``, exactly, whatever the centre of the stretch. The origin is
-free; it is put at the image centre of the first view, the lowest that correlates with others.
-
-Memory: a view is read once and kept as spline coefficients of at most 768 x 768 pixels, 2.4 MB,
-and the spectrum of 512 x 512, 1.1 MB.
+A view is read once, in a task of its own, and kept as spline coefficients of at most 768 x 768
+pixels (2.4 MB); one more task holds them all, with a spectrum of 1 MB each, and aligns them.
 """
 
 from __future__ import annotations
@@ -26,24 +15,17 @@ import numpy as np
 
 from tomodask.errors import DataError, ParameterError
 from tomodask.geometry import Projection
-from tomodask.kernels.correlate import (
-    Plane,
-    coherence_weight,
-    find_peak,
-    overlap_correlation,
-    stretch_matrix,
-    without_hot_pixels,
-)
+from tomodask.kernels.coarse_shifts import CoarseShifts
+from tomodask.kernels.correlate import Plane, without_hot_pixels
 from tomodask.kernels.tilt_axis import search_tilt_axis
 from tomodask.model import alignment_dataset, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
-    from tomodask.kernels.correlate import Peak, Spectrum
     from tomodask.kernels.resample import SplineImage
 
     FloatArray = NDArray[np.float64]
@@ -57,19 +39,8 @@ Reference = Literal["neighbour", "running"]
 _LONGEST_EDGE = 512
 #: Aligned views that make up a running reference, the nearest in tilt.
 _REFERENCES = 8
-#: Gaussian widths of the coherence that the first pass chooses from, cycles per pixel.
-_CUTOFFS = (0.015, 0.03, 0.06, 0.12)
-#: Views, from the lowest, on which that choice is made.
-_CORE = 9
-#: What varies over more than this part of the longer edge is illumination, not specimen.
-_HIGH_PASS = 1 / 3
-#: Scale of the drift between neighbours, and its limit, as fractions of the edge.
-_DRIFT, _LIMIT = 0.04, 0.4
-#: Log-likelihood ratio above which a displacement counts as found: noise reaches it in less than
-#: one view of a hundred.
-_FOUND = 8.0
-#: Refining passes at most, and the change, pixels, below which there is no further one.
-_PASSES, _CONVERGED = 4, 0.1
+#: Steepest tilt, degrees, whose image can be stretched to another tilt's.
+_STEEPEST = 85.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,6 +74,7 @@ class CoarseResult:
     score: FloatArray
     error: FloatArray
     found: NDArray[np.bool_]
+    evidence: FloatArray
 
 
 def coarse_alignment(
@@ -326,77 +298,13 @@ def _solve(
     searched = tilt_axis_angle is None
     if tilt_axis_angle is None:
         tilt_axis_angle = search_tilt_axis(plane, prepared, angles, views, thickness)
-    series = _Series(plane, prepared, angles, views, float(tilt_axis_angle), thickness)
+    series = CoarseShifts(plane, prepared, angles, views, tilt_axis_angle, thickness)
     series.align(1 if reference == "neighbour" else _REFERENCES)
-    found = series.found
-    series.interpolate()
     return CoarseResult(
-        shift=series.shift,
+        shift=series.interpolated(),
         tilt_axis_angle=float(tilt_axis_angle),
         axis_searched=searched,
         score=series.scores(),
         error=series.error,
-        found=found,
+        found=series.found, evidence=series.evidence,
     )
-
-
-class _Series:
-    """The views of a series, their state of alignment, and what is known of their coherence."""
-
-    def __init__(
-        self,
-        plane: Plane,
-        prepared: Mapping[int, SplineImage],
-        angles: FloatArray,
-        views: list[int],
-        tilt_axis_angle: float,
-        thickness: float,
-    ) -> None:
-        self.plane, self.prepared, self.angles = plane, prepared, angles
-        self.axis, self.thickness = tilt_axis_angle, thickness
-        self.views = list(views)
-        self.shift = np.zeros((len(angles), 2))
-        self.error = np.full((len(angles), 2), np.nan)
-        self.found = np.zeros(len(angles), bool)
-        frequency = plane.ring_frequency
-        cycles = frequency * max(plane.padded) * _HIGH_PASS
-        self._high_pass = 1 - np.exp(-0.5 * cycles**2)
-        self.coherence = self._high_pass
-        identity, origin = np.eye(2), np.zeros(2)
-        self._spectra = {
-            view: plane.whitened(plane.image(prepared[view], identity, origin)) for view in views
-        }
-
-    def align(self, references: int) -> None:
-        """Find the shifts: outwards once, then refined on both sides."""
-        self._choose_start()
-        self.coherence = self._model(self._choose_cutoff())
-        self._outwards(references)
-        for _ in range(_PASSES):
-            self._measure_coherence()
-            if self._refine(references) < _CONVERGED:
-                break
-
-    def interpolate(self) -> None:
-        """Give the views that were not found the shifts between their neighbours in tilt."""
-        good = np.flatnonzero(self.found)
-        good = good[np.argsort(self.angles[good], kind="stable")]
-        lost = ~self.found
-        for axis in (0, 1):
-            self.shift[lost, axis] = np.interp(
-                self.angles[lost], self.angles[good], self.shift[good, axis]
-            )
-
-    def scores(self) -> FloatArray:
-        """Return the (tilt,) correlation coefficient with the nearest aligned view."""
-        amplitude = np.sqrt(self.coherence).astype(np.float32)[self.plane.ring]
-        scores = np.full(len(self.angles), np.nan)
-        for view in self.views:
-            other = self._nearest(view, np.flatnonzero(self.found))[0]
-            mapped = self._mapped(other, view)
-            filtered = self.plane.correlation(self.plane.whitened(mapped) * amplitude)
-            filtered = filtered[: mapped.shape[0], : mapped.shape[1]]
-            own = self.plane.correlation(self._spectra[view] * amplitude)
-            own = own[: mapped.shape[0], : mapped.shape[1]]
-            scores[view] = overlap_correlation(own, np.where(mapped == 0, 0, filtered))
-        return scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,7 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 from tomodask.errors import (
     AlignmentMissingError,
@@ -319,22 +321,28 @@ def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
     stack = images.data
     if not isinstance(stack, da.Array):
         stack = da.from_array(stack, chunks=(1, -1, -1))
-    align = dask.delayed(_align_bands, pure=True)
+    # One name for all: hashing the plan anew for every node would take longer than the rest.
+    token = tokenize(plan.identity(), images.data.name)
+    align = dask.delayed(partial(_align_bands, plan), name=f"align-{token}", pure=True)
+    compute = dask.delayed(partial(_slab_volume, plan), name=f"slab-{token}", pure=True)
     grid = plan.bands
     shape = (grid.shape[0] // SLAB, grid.shape[1], SLAB)
     bands = da.stack(
         [
-            da.from_delayed(align(plan, t, stack[view]), shape, np.float32)
+            da.from_delayed(
+                align(t, stack[view], dask_key_name=f"bands-{token}-{t}"), shape, np.float32
+            )
             for t, view in enumerate(plan.views)
         ]
     )
-    compute = dask.delayed(_slab_volume, pure=True)
     slabs = []
     for slab in range(plan.slabs):
         first, last = plan.band_range(slab)
         rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
         size = (plan.volume.shape[0], rows, plan.volume.shape[2])
-        block = compute(plan, slab, bands[:, first : last + 1], first)
+        block = compute(
+            slab, bands[:, first : last + 1], first, dask_key_name=f"volume-{token}-{slab}"
+        )
         slabs.append(da.from_delayed(block, size, np.float32))
     volume = da.concatenate(slabs, axis=1)
     _PLANS[volume.name] = plan

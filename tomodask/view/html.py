@@ -113,6 +113,6 @@ def _alignment_words(node: xr.DataTree) -> str:
 
 def _tomogram_words(node: xr.DataTree) -> str:
     levels = node["full"].children
-    finest = levels["0"]["tomogram"]
+    finest = levels["0"].dataset["tomogram"]
     shape = " x ".join(str(finest.sizes[axis]) for axis in "xyz")
     return f"{shape} (x, y, z), {voxel_size(finest):.4g} A, {len(levels)} levels"

@@ -206,7 +206,7 @@ def add_scale_bar(ax: Axes) -> None:
     """Draw a scale bar in the lower left corner of axes in nm."""
     from matplotlib.patches import Rectangle
 
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    (left, right), (bottom, _) = ax.get_xlim(), ax.get_ylim()
     length = scale_bar_length(right - left)
     margin, height = 0.03 * (right - left), 0.012 * (right - left)
     bar = Rectangle(
@@ -235,7 +235,9 @@ def _outline(text: Text) -> None:
     """Make a text readable on any grey."""
     from matplotlib.patheffects import withStroke
 
-    text.set(color="white", weight="bold", path_effects=[withStroke(linewidth=2, foreground="black")])
+    text.set(
+        color="white", weight="bold", path_effects=[withStroke(linewidth=2, foreground="black")]
+    )
 
 
 def _draw(

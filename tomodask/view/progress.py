@@ -1,4 +1,4 @@
-"""Listeners of a run: bars on a terminal, lines in a log, a table in a notebook, JSON in a file.
+"""Listeners of a run: bars on a terminal, lines in a log, text in a notebook, JSON in a file.
 
 Each is called with every :class:`~tomodask.engine.events.Event` of a run, from one thread::
 
@@ -13,7 +13,6 @@ import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from html import escape
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["json_lines", "notebook_progress", "terminal_progress"]
 
 #: Seconds between the lines of a log, and between the updates of a notebook.
-_LINE_INTERVAL, _UPDATE_INTERVAL = 10.0, 0.2
+_LINE_INTERVAL, _UPDATE_INTERVAL = 10.0, 0.5
+#: Width of a bar, characters.
+_BAR = 24
 
 
 @dataclass(slots=True)
@@ -131,7 +132,7 @@ def _bars(console: Console) -> Iterator[Listener]:
     # Names are the user's: brackets in them are no markup.
     progress = Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}", markup=False),
@@ -170,7 +171,7 @@ def _lines(stream: TextIO) -> Listener:
         elif event.kind == "retry":
             words = f"again after {event.message}"
         else:
-            last_done, last_time = written[key] if key in written else (-1, now)
+            last_done, last_time = written.get(key, (-1, now))
             due = stage.done == stage.total or now - last_time >= _LINE_INTERVAL
             if stage.done == last_done or not (due or event.kind == "end"):
                 written.setdefault(key, (last_done, last_time))
@@ -184,46 +185,48 @@ def _lines(stream: TextIO) -> Listener:
 
 
 @contextmanager
-def notebook_progress() -> Iterator[Listener]:
-    """Give a listener that shows a bar for each stage below a notebook's cell.
+def notebook_progress(stream: TextIO | None = None) -> Iterator[Listener]:
+    """Give a listener that shows a bar a stage below a notebook's cell.
 
-    It needs IPython alone: rich's own bars would want ipywidgets in a notebook.
+    A bar is a line of text that is written over, as Dask's own: that works in every notebook,
+    where rich's bars would want ipywidgets.
+
+    Parameters
+    ----------
+    stream
+        Where to; the standard output by default.
 
     Yields
     ------
     Listener
     """
-    from IPython.display import HTML, display
-
+    stream = sys.stdout if stream is None else stream
     stages = _Stages()
-    handle = display(HTML(""), display_id=True)
-    shown = -_UPDATE_INTERVAL
-
-    def show() -> None:
-        if handle is not None:
-            handle.update(HTML(_stages_html(stages)))
+    line, key, shown = "", None, 0.0
 
     def listen(event: Event) -> None:
-        nonlocal shown
-        stages.follow(event)
-        if event.kind != "task" or monotonic() - shown >= _UPDATE_INTERVAL:
-            show()
-            shown = monotonic()
+        nonlocal line, key, shown
+        stage = stages.follow(event)
+        here, now = (event.step, event.stage), monotonic()
+        if line and here != key:
+            stream.write("\n")
+            line = ""
+        due = event.kind != "task" or stage.done == stage.total
+        if not (due or now - shown >= _UPDATE_INTERVAL):
+            return
+        filled = round(_BAR * stage.done / stage.total) if stage.total else _BAR
+        bar = "#" * filled + " " * (_BAR - filled)
+        text = f"{stage.name} [{bar}] {stage.done}/{stage.total} {stage.text}".rstrip()
+        stream.write("\r" + text.ljust(len(line)))  # over the longer line before
+        stream.flush()
+        line, key, shown = text, here, now
 
     try:
         yield listen
     finally:
-        show()
-
-
-def _stages_html(stages: _Stages) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(stage.name)}</td>"
-        f'<td><progress value="{stage.done}" max="{stage.total}"></progress></td>'
-        f"<td>{stage.done}/{stage.total}</td><td>{escape(stage.text)}</td></tr>"
-        for stage in stages.values()
-    )
-    return f"<table>{rows}</table>"
+        if line:
+            stream.write("\n")
+            stream.flush()
 
 
 def json_lines(path: str | Path) -> Listener:

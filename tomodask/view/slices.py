@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
-import xarray as xr
 
 from tomodask.errors import ParameterError, SchemaError
 
 if TYPE_CHECKING:
+    import xarray as xr
     from numpy.typing import NDArray
 
 __all__ = [
@@ -208,7 +208,7 @@ def level_for(multiscale: xr.DataTree, max_pixels: int = 1600) -> xr.DataArray:
             f"{multiscale.path} holds {list(multiscale.children)}, no levels '0', '1', ...; give "
             "the node of a tomogram, e.g. series['tomograms/wbp/full']"
         )
-    levels = [multiscale[name]["tomogram"] for name in names]
+    levels = [multiscale.children[name].dataset["tomogram"] for name in names]
     return next((level for level in levels if _picture_pixels(level) <= max_pixels), levels[-1])
 
 
@@ -224,9 +224,18 @@ def _around(index: int, thickness: int, size: int) -> slice:
 
 
 def _computed(panels: list[xr.DataArray], volume: xr.DataArray) -> list[xr.DataArray]:
-    if "preferred_chunks" in volume.encoding:
-        # As opened from a store. Dask hands a slice down to the reader only where no other task
-        # wants the same block, so that each panel by itself reads its slices, not the volume.
+    """Compute the three panels with the least reading, or the least computing."""
+    if _is_read(volume):
+        # Dask hands a slice down to the reader only where no other task wants the same block:
+        # each panel by itself reads its slices, all together would read the volume.
         return [panel.compute() for panel in panels]
     # A block that must be computed first is computed once for all panels.
     return list(dask.compute(*panels))
+
+
+def _is_read(volume: xr.DataArray) -> bool:
+    """Tell whether the volume is a stored array, or a part of one, and nothing is computed."""
+    layers = getattr(volume.__dask_graph__(), "layers", {})
+    # dask.array.from_array calls its source "original-" and the name of the array.
+    names = {name for name in layers if not name.startswith("getitem-")}
+    return len(names) == 2 and any(f"original-{name}" in names for name in names)
