@@ -33,6 +33,8 @@ __all__ = ["demo"]
 _SIZE = 480
 _PIXEL = 8.0
 _THICKNESS = 200
+#: Centre of a vesicle, specimen (x, y, z) in A.
+_SHOWN = (-540.0, -640.0, 0.0)
 _TILTS = np.arange(-60.0, 60.1, 3.0)
 
 
@@ -85,7 +87,13 @@ def demo(
     )  # fmt: skip
     series = open_series(path)
     export_tomogram(series, folder / "demo.mrc", tomogram="wbp", progress=progress)
-    orthoslices_png(series["tomograms/wbp/full/0"]["tomogram"], folder / "demo.png", thickness=5)
+    # Binned by two and through a vesicle, a few slices thick: what one would look at first.
+    shown = series["tomograms/wbp/full/1"]["tomogram"]
+    at = {
+        axis: int(np.abs(shown[axis].values - place).argmin())
+        for axis, place in zip("xyz", _SHOWN, strict=True)
+    }
+    orthoslices_png(shown, folder / "demo.png", thickness=5, **at)
     return folder
 
 
@@ -104,7 +112,7 @@ def _simulate(stack: Path, angles: Path, size: int) -> None:
         projection,
         (size, size),
         pixel_size=_PIXEL,
-        imaging=Imaging(exposure=3.0, ice_thickness=extent[2], ice_noise=0.03, ctf=(optics,)),
+        imaging=Imaging(exposure=3.0, ice_thickness=extent[2], ice_noise=0.03, ctf=(optics,) * len(_TILTS)),
         seed=7,
     )
     with MrcWriter(stack, shape=series.images.shape, voxel_size=_PIXEL, kind="stack") as writer:

@@ -86,6 +86,8 @@ def store(
 
     Raises
     ------
+    ParameterError
+        If the number of levels, workers or the memory makes no sense.
     MemoryLimitError, SpaceError
         Before anything is computed, where memory or disk cannot hold it, with both numbers.
     PlanMismatchError
@@ -97,6 +99,11 @@ def store(
     if not isinstance(plan, SlabPlan) or plan.source.images is None:
         plan = ArraySlabs.of(volume)
     folder = _target(plan, path, check_name(name))
+    most = (max(plan.volume.shape) - 1).bit_length() + 1
+    if levels is not None and not 1 <= levels <= most:
+        raise ParameterError(
+            f"{levels} levels: {plan.volume.shape} voxels (z, y, x) can be halved for 1 to {most}"
+        )
     layout = MultiscaleLayout.of(plan.volume, levels)
     arrays = [array_folder(folder, level) for level in range(len(layout.levels))]
     identity = plan.identity() | {"levels": len(layout.levels)}

@@ -89,7 +89,8 @@ def workers_that_fit(
     if fit < 1:
         raise MemoryLimitError(
             f"{what} needs {format_bytes(base + each)} for one task ({format_bytes(task_bytes)} of "
-            f"arrays beside {format_bytes(base)} of this process), the limit is "
-            f"{format_bytes(limit)}; give more memory, a larger binning, or a smaller region"
+            f"arrays, the rest is what {'two processes take' if processes else 'this process takes'} "
+            f"beside them), the limit is {format_bytes(limit)}; give more memory, a larger binning, "
+            "or a smaller region"
         )
     return int(min(fit, wanted))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,7 @@ from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
 from tomodask.engine.files import explained, partial_path
-from tomodask.errors import FormatError, ShardAlignmentError, StoreError
+from tomodask.errors import FormatError, ShardAlignmentError, StoreError, TomodaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -246,13 +247,17 @@ def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:
         If its data is corrupt.
     """
     with _readable(path, region):
-        return np.asarray(zarr.open_array(path, mode="r")[region])
+        array = zarr.open_array(path, mode="r")
+        _require_shards(path, array.shape, array.shards or array.chunks, region)
+        return np.asarray(array[region])
 
 
 @contextmanager
 def _readable(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None]:
     try:
         yield
+    except TomodaskError:
+        raise
     except FileNotFoundError as error:
         raise StoreError(f"{path} holds no array; check the path, or make it again") from error
     except OSError as error:
@@ -266,6 +271,27 @@ def _readable(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None
             f"cannot read {path}{where}: {error}; the store is damaged there: remove this product "
             "and make it again"
         ) from error
+
+
+def _require_shards(
+    path: Path,
+    shape: tuple[int, ...],
+    shards: tuple[int, ...],
+    region: tuple[slice | int, ...],
+) -> None:
+    """Raise where a shard is missing: Zarr would give its fill value for it."""
+    whole = region + (slice(None),) * (len(shape) - len(region))
+    spans = []
+    for part, n, s in zip(whole, shape, shards, strict=True):
+        inside = range(n)[part] if isinstance(part, slice) else [range(n)[part]]
+        spans.append(range(inside[0] // s, inside[-1] // s + 1) if inside else range(0))
+    for index in product(*spans):
+        shard = Path(path, "c", *map(str, index))
+        if not (shard.is_file() and shard.stat().st_size):
+            raise FormatError(
+                f"{shard} is missing or empty: the store is damaged; remove this product and make "
+                "it again"
+            )
 
 
 def _shown(region: tuple[slice | int, ...]) -> str:

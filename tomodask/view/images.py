@@ -157,11 +157,10 @@ def tilt_montage_png(tilt_series: xr.Dataset, path: str | Path, *, max_pixels: i
         if not included[view]:
             ax.spines[:].set(visible=True, color="red", linewidth=2)
     nanometre = float(tilt_series.attrs["pixel_size"]) / 10
-    _caption(
-        figure, _FRAME,
-        f"{views} views of {width * nanometre:.3g} x {height * nanometre:.3g} nm, "
-        f"{np.count_nonzero(~included)} excluded (red)",
-    )  # fmt: skip
+    words = f"{views} views of {width * nanometre:.3g} x {height * nanometre:.3g} nm"
+    if not included.all():
+        words += f", {np.count_nonzero(~included)} excluded (red)"
+    _caption(figure, _FRAME, words)
     return _save(figure, path)
 
 

@@ -208,7 +208,7 @@ def add_scale_bar(ax: Axes) -> None:
 
     (left, right), (bottom, _) = ax.get_xlim(), ax.get_ylim()
     length = scale_bar_length(right - left)
-    margin, height = 0.03 * (right - left), 0.012 * (right - left)
+    margin, height = 0.03 * (right - left), 0.008 * (right - left)
     bar = Rectangle(
         (left + margin, bottom + margin), length, height, facecolor="white", edgecolor="black",
         linewidth=0.8,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -44,7 +44,7 @@ class _Stage:
     done: int
     total: int
     before: int
-    started: float = field(default_factory=monotonic)
+    started: float
     bytes_read: int = 0
     bytes_written: int = 0
 
@@ -73,9 +73,8 @@ class _Stages(dict[tuple[str, str], _Stage]):
         """Take in an event and return its stage."""
         key = event.step, event.stage
         if event.kind == "start" or key not in self:
-            self[key] = _Stage(
-                f"{event.step}: {event.stage}", event.done, event.total, before=event.done
-            )
+            name = f"{event.step}: {event.stage}"
+            self[key] = _Stage(name, event.done, event.total, event.done, started=monotonic())
         stage = self[key]
         stage.done, stage.total = event.done, event.total
         if event.receipt is not None:

@@ -54,9 +54,8 @@ def contrast_limits(*images: NDArray[Any]) -> tuple[float, float]:
     low, high = np.percentile(pixels, _PERCENTILES)
     if low == high:  # a few objects on an empty ground
         low, high = pixels.min(), pixels.max()
-    if low == high:
-        low, high = low - 1, high + 1
-    return float(low), float(high)
+    black, white = float(low), float(high)
+    return (black, white) if black < white else (black - 1, white + 1)
 
 
 def reduced(image: xr.DataArray, factor: int) -> xr.DataArray:
@@ -225,17 +224,11 @@ def _around(index: int, thickness: int, size: int) -> slice:
 
 def _computed(panels: list[xr.DataArray], volume: xr.DataArray) -> list[xr.DataArray]:
     """Compute the three panels with the least reading, or the least computing."""
-    if _is_read(volume):
+    layers = getattr(volume.__dask_graph__(), "layers", {})
+    # dask.array.from_array calls its source "original-" and the name of the array.
+    if f"original-{getattr(volume.data, 'name', '')}" in layers:
         # Dask hands a slice down to the reader only where no other task wants the same block:
         # each panel by itself reads its slices, all together would read the volume.
         return [panel.compute() for panel in panels]
     # A block that must be computed first is computed once for all panels.
     return list(dask.compute(*panels))
-
-
-def _is_read(volume: xr.DataArray) -> bool:
-    """Tell whether the volume is a stored array, or a part of one, and nothing is computed."""
-    layers = getattr(volume.__dask_graph__(), "layers", {})
-    # dask.array.from_array calls its source "original-" and the name of the array.
-    names = {name for name in layers if not name.startswith("getitem-")}
-    return len(names) == 2 and any(f"original-{name}" in names for name in names)
