@@ -50,7 +50,7 @@ _PUBLIC = {
     "store": ("tomodask.store", "store"),
 }
 
-__all__ = [  # noqa: PLE0604  # the names are those of _PUBLIC, spelled out for type checkers
+__all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "Projection",
     "VolumeGrid",
     "align",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import dask
-import xarray as xr
 
 from tomodask.engine.events import Event
 from tomodask.errors import ParameterError
@@ -14,6 +13,8 @@ from tomodask.graph.align_coarse import coarse_alignment_dataset
 from tomodask.io.series import check_name, open_series, write_alignment
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from tomodask.engine.events import Listener
 
 __all__ = ["align"]

@@ -45,9 +45,12 @@ Every command may be interrupted and given again: it goes on where it stopped. E
 """
 
 app = App(
-    name="tomodask", help=_HELP, help_format="markdown", version=lambda: td.__version__,
+    name="tomodask",
+    help=_HELP,
+    help_format="markdown",
+    version=lambda: td.__version__,
     suppress_keyboard_interrupt=False,
-)  # fmt: skip
+)
 
 _RUN = Group("Where it runs", sort_key=5)
 _Workers = Annotated[int | None, Parameter(group=_RUN)]
@@ -151,11 +154,22 @@ def import_(
     """
     with _progress(quiet) as listen:
         path = td.import_stack(
-            stack, out, tilt_angles=tilt_angles, xf=xf, tlt=tlt, xtilt=xtilt, zfac=zfac,
-            pixel_size=pixel_size, tilt_axis=tilt_axis, exclude=_numbers(exclude),
-            overwrite=overwrite, workers=workers, memory_limit=memory_limit, scheduler=scheduler,
+            stack,
+            out,
+            tilt_angles=tilt_angles,
+            xf=xf,
+            tlt=tlt,
+            xtilt=xtilt,
+            zfac=zfac,
+            pixel_size=pixel_size,
+            tilt_axis=tilt_axis,
+            exclude=_numbers(exclude),
+            overwrite=overwrite,
+            workers=workers,
+            memory_limit=memory_limit,
+            scheduler=scheduler,
             progress=listen,
-        )  # fmt: skip
+        )
     _print_info(td.info(path))
 
 
@@ -195,9 +209,15 @@ def align(
     """
     with _progress(quiet) as listen:
         alignment = td.align(
-            series, method=method, name=name, tilt_axis=tilt_axis, search_axis=search_axis,
-            reference=reference, overwrite=overwrite, progress=listen,
-        )  # fmt: skip
+            series,
+            method=method,
+            name=name,
+            tilt_axis=tilt_axis,
+            search_axis=search_axis,
+            reference=reference,
+            overwrite=overwrite,
+            progress=listen,
+        )
     axis = float(alignment["tilt_axis_angle"].median())
     shift_x, shift_y = alignment["shift_x"].values, alignment["shift_y"].values
     largest = float((shift_x**2 + shift_y**2).max() ** 0.5)
@@ -213,7 +233,7 @@ def reconstruct(
     series: Path,
     *,
     thickness: int,
-    bin: float = 1.0,  # noqa: A002  # the field's word for it
+    bin: float = 1.0,  # the field's word for it
     alignment: str | None = None,
     name: str = "wbp",
     weighting: Literal["ramp", "exact", "none"] = "ramp",
@@ -269,15 +289,28 @@ def reconstruct(
         No progress bars.
     """
     volume = td.reconstruct(
-        td.open(series), thickness=thickness, binning=bin, alignment=alignment,
-        weighting=weighting, radial=radial, sirt_like=sirt_like, x_range=_range(x_range),
-        y_range=_range(y_range), z_range=_range(z_range),
-    )  # fmt: skip
+        td.open(series),
+        thickness=thickness,
+        binning=bin,
+        alignment=alignment,
+        weighting=weighting,
+        radial=radial,
+        sirt_like=sirt_like,
+        x_range=_range(x_range),
+        y_range=_range(y_range),
+        z_range=_range(z_range),
+    )
     with _progress(quiet) as listen:
         folder = td.store(
-            volume, name=name, levels=levels, overwrite=overwrite, workers=workers,
-            memory_limit=memory_limit, scheduler=scheduler, progress=listen,
-        )  # fmt: skip
+            volume,
+            name=name,
+            levels=levels,
+            overwrite=overwrite,
+            workers=workers,
+            memory_limit=memory_limit,
+            scheduler=scheduler,
+            progress=listen,
+        )
     size = " x ".join(str(volume.sizes[axis]) for axis in "xyz")
     print(f"tomogram   {name}: {size} voxels (x, y, z) of {volume.attrs['voxel_size']:g} A")
     print(f"stored in  {folder}")
@@ -291,8 +324,8 @@ def export(
     tomogram: str | None = None,
     alignment: str | None = None,
     aligned_stack: str | None = None,
-    format: Literal["imod", "mrc"] | None = None,  # noqa: A002  # the option's natural name
-    bin: float = 1.0,  # noqa: A002
+    format: Literal["imod", "mrc"] | None = None,  # the option's natural name
+    bin: float = 1.0,
     level: int = 0,
     x_range: str | None = None,
     y_range: str | None = None,
@@ -341,10 +374,16 @@ def export(
         if tomogram is not None:
             written = [
                 td.export_tomogram(
-                    tree, out, tomogram=tomogram, level=level, x_range=_range(x_range),
-                    y_range=_range(y_range), z_range=_range(z_range), progress=listen,
+                    tree,
+                    out,
+                    tomogram=tomogram,
+                    level=level,
+                    x_range=_range(x_range),
+                    y_range=_range(y_range),
+                    z_range=_range(z_range),
+                    progress=listen,
                 )
-            ]  # fmt: skip
+            ]
         elif aligned_stack is not None:
             stack = td.align_stack(tree, binning=bin, alignment=aligned_stack)
             written = [td.export_stack(stack, out, progress=listen)]
@@ -378,7 +417,9 @@ def _print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
     width, height = values["image_size_xy"]
     excluded = values["excluded_views"]
     print(f"series     {values['name']} ({values['path']})")
-    print(f"views      {values['views']} of {width} x {height}, {values['pixel_size_angstrom']:g} A")
+    print(
+        f"views      {values['views']} of {width} x {height}, {values['pixel_size_angstrom']:g} A"
+    )
     print(f"tilts      {low:g} to {high:g} deg, axis {'not recorded' if axis is None else axis}")
     if excluded:
         print(f"excluded   {', '.join(map(str, excluded))} (from 0)")

@@ -74,21 +74,31 @@ def demo(
     _simulate(stack, angles, size)
     tell(Event(kind="task", step="demo", stage="simulate", done=1, total=1))
     path = import_stack(
-        stack, folder / "demo.zarr", tilt_angles=angles, tilt_axis=85.0, overwrite=True,
-        workers=workers, memory_limit=memory_limit, progress=progress,
-    )  # fmt: skip
+        stack,
+        folder / "demo.zarr",
+        tilt_angles=angles,
+        tilt_axis=85.0,
+        overwrite=True,
+        workers=workers,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
     align(path, method="coarse", overwrite=True, progress=progress)
     volume = reconstruct(
         open_series(path), thickness=min(_THICKNESS, size // 2), alignment="coarse"
     )
     store(
-        volume, name="wbp", overwrite=True, workers=workers, memory_limit=memory_limit,
+        volume,
+        name="wbp",
+        overwrite=True,
+        workers=workers,
+        memory_limit=memory_limit,
         progress=progress,
-    )  # fmt: skip
+    )
     series = open_series(path)
     export_tomogram(series, folder / "demo.mrc", tomogram="wbp", progress=progress)
     # Binned by two and through a vesicle, a few slices thick: what one would look at first.
-    shown = series["tomograms/wbp/full/1"]["tomogram"]
+    shown = series["tomograms/wbp/full/1"].to_dataset()["tomogram"]
     at = {
         axis: int(np.abs(shown[axis].values - place).argmin())
         for axis, place in zip("xyz", _SHOWN, strict=True)
@@ -112,7 +122,9 @@ def _simulate(stack: Path, angles: Path, size: int) -> None:
         projection,
         (size, size),
         pixel_size=_PIXEL,
-        imaging=Imaging(exposure=3.0, ice_thickness=extent[2], ice_noise=0.03, ctf=(optics,) * len(_TILTS)),
+        imaging=Imaging(
+            exposure=3.0, ice_thickness=extent[2], ice_noise=0.03, ctf=(optics,) * len(_TILTS)
+        ),
         seed=7,
     )
     with MrcWriter(stack, shape=series.images.shape, voxel_size=_PIXEL, kind="stack") as writer:

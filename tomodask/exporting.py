@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from tomodask.io.imod import write_angles, write_transforms, write_zfactors
 from tomodask.io.mrc_writer import MrcWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
     from tomodask.engine.events import Listener
@@ -77,7 +78,7 @@ def export_tomogram(
             f"{series.name} has no complete tomogram {tomogram!r} with level {level} (there: "
             f"{', '.join(there) or 'none'}); make one with 'tomodask reconstruct'"
         )
-    volume = series[node]["tomogram"]
+    volume = series[node].to_dataset()["tomogram"]
     for axis, part in (("z", z_range), ("y", y_range), ("x", x_range)):
         if part is not None:
             if not 0 <= part[0] < part[1] <= volume.sizes[axis]:
@@ -97,9 +98,13 @@ def write_volume(
     shape = tuple(volume.sizes[axis] for axis in "zyx")
     step = max(1, int(_BLOCK_BYTES // (4 * shape[1] * shape[2])))
     with MrcWriter(
-        out, shape=(shape[0], shape[1], shape[2]), voxel_size=voxel, kind="volume",
-        origin=(origin[0], origin[1], origin[2]), title=title[:70],
-    ) as writer:  # fmt: skip
+        out,
+        shape=(shape[0], shape[1], shape[2]),
+        voxel_size=voxel,
+        kind="volume",
+        origin=(origin[0], origin[1], origin[2]),
+        title=title[:70],
+    ) as writer:
         for start in range(0, shape[0], step):
             block = volume[start : start + step].values
             writer.write_slab(np.ascontiguousarray(block, np.float32))
@@ -111,9 +116,7 @@ def write_volume(
     return Path(out)
 
 
-def export_stack(
-    stack: xr.DataArray, out: str | Path, *, progress: Listener | None = None
-) -> Path:
+def export_stack(stack: xr.DataArray, out: str | Path, *, progress: Listener | None = None) -> Path:
     """Write a lazy stack (tilt, y, x), e.g. from ``tomodask.align_stack``, as an MRC stack.
 
     Parameters
@@ -137,11 +140,14 @@ def export_stack(
         angles = [float(angle) for angle in stack["tilt_angle"].values]
     with (
         MrcWriter(
-            out, shape=(views, stack.sizes["y"], stack.sizes["x"]),
-            voxel_size=float(stack.attrs["pixel_size"]), kind="stack", tilt_angles=angles,
+            out,
+            shape=(views, stack.sizes["y"], stack.sizes["x"]),
+            voxel_size=float(stack.attrs["pixel_size"]),
+            kind="stack",
+            tilt_angles=angles,
         ) as writer,
         ThreadPoolExecutor(2) as pool,
-    ):  # fmt: skip
+    ):
         # The next view is computed while this one is written.
         ahead = [pool.submit(_view, stack, 0)]
         for view in range(views):

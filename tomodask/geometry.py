@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tomodask.errors import ConversionError, GeometryError, ParameterError
+from tomodask.errors import GeometryError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,8 @@ def centred_coordinates(size: int, spacing: float) -> FloatArray:
     -------
     (size,) float64, A.
     """
-    return (np.arange(size) - (size - 1) / 2) * spacing
+    coordinates: FloatArray = (np.arange(size, dtype=np.float64) - (size - 1) / 2) * spacing
+    return coordinates
 
 
 def aligned_shape(shape: tuple[int, int], tilt_axis_angle: float) -> tuple[int, int]:
@@ -105,9 +106,7 @@ class VolumeGrid:
             If a range is empty, has a step, or reaches outside the grid.
         """
         shape, first = [], []
-        for axis, part, size, start in zip(
-            "zyx", (z, y, x), self.shape, self.first, strict=True
-        ):
+        for axis, part, size, start in zip("zyx", (z, y, x), self.shape, self.first, strict=True):
             begin = 0 if part.start is None else part.start
             end = size if part.stop is None else part.stop
             if part.step not in (None, 1) or not 0 <= begin < end <= size:
@@ -124,7 +123,7 @@ class VolumeGrid:
     def coordinates(self) -> dict[str, FloatArray]:
         """Return the 1-D coordinates of the voxel centres, A, by axis name."""
         return {
-            axis: start + np.arange(size) * self.voxel_size
+            axis: start + np.arange(size, dtype=np.float64) * self.voxel_size
             for axis, size, start in zip("zyx", self.shape, self.first, strict=True)
         }
 
@@ -358,11 +357,13 @@ class Projection:
         (tilt, point, 2) raw (x, y) from the image centre, A.
         """
         linear = self.image_matrix() @ self.view_matrix()[:, :2]
-        return np.einsum("tij,pj->tpi", linear, _points(points, 3)) + self.shift[:, None]
+        found: FloatArray = np.einsum("tij,pj->tpi", linear, _points(points, 3))
+        return found + self.shift[:, None]
 
     def height(self, points: ArrayLike) -> FloatArray:
         """Return the (tilt, point) heights w along the beam of specimen points, A."""
-        return np.einsum("tj,pj->tp", self.view_matrix()[:, 2], _points(points, 3))
+        found: FloatArray = np.einsum("tj,pj->tp", self.view_matrix()[:, 2], _points(points, 3))
+        return found
 
     def to_aligned(self, positions: ArrayLike) -> FloatArray:
         """Return the aligned (u, v) of raw positions: the inverse on the tilt-axis plane.
@@ -380,7 +381,8 @@ class Projection:
         (tilt, point, 2) aligned (u, v), A.
         """
         raw = np.asarray(positions, np.float64) - self.shift[:, None]
-        return np.einsum("tij,tpj->tpi", np.linalg.inv(self.image_matrix()), raw)
+        found: FloatArray = np.einsum("tij,tpj->tpi", np.linalg.inv(self.image_matrix()), raw)
+        return found
 
     def unproject(self, positions: ArrayLike, z: float = 0.0) -> FloatArray:
         """Return the specimen points of height z that are seen at raw positions.
@@ -415,7 +417,7 @@ class Projection:
 
     def moved_origin(self, point: ArrayLike) -> Self:
         """Return the same projection with the specimen's origin at `point` (x, y, z), A."""
-        return replace(self, shift=self.project([point])[:, 0])
+        return replace(self, shift=self.project(np.asarray(point)[None])[:, 0])
 
     def slab_model(self) -> SlabModel:
         """Return the form that resampling and back-projection use.
@@ -450,26 +452,6 @@ class Projection:
             sin_z=(cos_a + shear * sin_a) * sine,
             shear=shear,
         )
-
-    def require_plain(self, format_name: str, *, allow: Sequence[str]) -> None:
-        """Raise unless every value that is not in `allow` is at its neutral value.
-
-        Raises
-        ------
-        ConversionError
-            Naming what the format cannot hold.
-        """
-        neutral = {"magnification": 1.0, "stretch": 0.0, "skew": 0.0, "x_tilt": 0.0, "z_factor": 0.0}
-        lost = [
-            name
-            for name, value in neutral.items()
-            if name not in allow and not np.all(getattr(self, name) == value)
-        ]
-        if lost:
-            raise ConversionError(
-                f"{format_name} cannot hold the {' and '.join(lost)} of this alignment; "
-                "export to a format that can, or solve again without"
-            )
 
 
 def _rotation(angle: FloatArray) -> FloatArray:

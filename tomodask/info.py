@@ -56,15 +56,16 @@ def info(path: str | Path) -> dict[str, Any]:
     }
     if "alignments" in tree.children:
         for name, node in tree["alignments"].children.items():
+            alignment = node.to_dataset()
             entry: dict[str, Any] = {
-                "method": node.attrs.get("method"),
-                "tilt_axis_angle_degree": round(float(node["tilt_axis_angle"].median()), 3),
+                "method": alignment.attrs.get("method"),
+                "tilt_axis_angle_degree": round(float(alignment["tilt_axis_angle"].median()), 3),
                 "largest_shift_angstrom": round(
-                    float(np.hypot(node["shift_x"], node["shift_y"]).max()), 2
+                    float(np.hypot(alignment["shift_x"], alignment["shift_y"]).max()), 2
                 ),
             }
-            if "score" in node:
-                entry["mean_score"] = round(float(np.nanmean(node["score"].values)), 4)
+            if "score" in alignment:
+                entry["mean_score"] = round(float(np.nanmean(alignment["score"].values)), 4)
             result["alignments"][name] = entry
     for folder in sorted((path / "tomograms").glob("*/full")):
         name = folder.parent.name

@@ -6,16 +6,18 @@ readers, graph builders and writers refer to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from tomodask.errors import SchemaError
 from tomodask.geometry import Projection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "ALIGNMENT",
@@ -91,7 +93,9 @@ TILT_SERIES: tuple[Variable, ...] = (
 
 ALIGNMENT: tuple[Variable, ...] = (
     Variable("tilt_angle", ("tilt",), "f", "degree", "tilt angle, solved or nominal"),
-    Variable("tilt_axis_angle", ("tilt",), "f", "degree", "tilt axis, CCW from +y of the raw image"),
+    Variable(
+        "tilt_axis_angle", ("tilt",), "f", "degree", "tilt axis, CCW from +y of the raw image"
+    ),
     Variable("shift_y", ("tilt",), "f", "angstrom", "raw y of the specimen's origin"),
     Variable("shift_x", ("tilt",), "f", "angstrom", "raw x of the specimen's origin"),
     Variable("magnification", ("tilt",), "f", "", "magnification of the view"),
@@ -102,7 +106,9 @@ ALIGNMENT: tuple[Variable, ...] = (
     Variable("z_factor_v", ("tilt",), "f", "", "v displacement per height", required=False),
     Variable("score", ("tilt",), "f", "", "correlation of the view's shift", required=False),
     Variable("tilt_offset", (), "f", "degree", "added to every tilt angle", required=False),
-    Variable("z_shift", (), "f", "angstrom", "height placed at the tomogram's centre", required=False),
+    Variable(
+        "z_shift", (), "f", "angstrom", "height placed at the tomogram's centre", required=False
+    ),
     Variable("thickness", (), "f", "angstrom", "thickness of the specimen", required=False),
 )
 
@@ -182,14 +188,22 @@ def layer_depth(heights: int) -> int:
 
 
 _ALIGNMENT_FIELDS = (
-    "tilt_angle", "tilt_axis_angle", "magnification", "stretch", "skew", "x_tilt",
-)  # fmt: skip
+    "tilt_angle",
+    "tilt_axis_angle",
+    "magnification",
+    "stretch",
+    "skew",
+    "x_tilt",
+)
 
 
 def alignment_dataset(
-    projection: Projection, *, method: str, attributes: Mapping[str, Any] | None = None,
+    projection: Projection,
+    *,
+    method: str,
+    attributes: Mapping[str, Any] | None = None,
     **extra: Any,
-) -> xr.Dataset:  # fmt: skip
+) -> xr.Dataset:
     """Return the alignment that a projection is.
 
     Parameters
@@ -254,9 +268,7 @@ def projection_of(alignment: xr.Dataset) -> Projection:
         stretch=get("stretch", 0.0),
         skew=get("skew", 0.0),
         x_tilt=get("x_tilt", 0.0),
-        z_factor=np.stack(
-            [zero + get("z_factor_u", 0.0), zero + get("z_factor_v", 0.0)], axis=-1
-        ),
+        z_factor=np.stack([zero + get("z_factor_u", 0.0), zero + get("z_factor_v", 0.0)], axis=-1),
     )
     height = float(get("z_shift", 0.0))
     return projection.moved_origin((0.0, 0.0, height)) if height else projection

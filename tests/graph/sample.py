@@ -39,7 +39,9 @@ def scattered_beads(
     """Beads of 3 voxels radius, well apart, inside the field at all tilts."""
     rng = np.random.default_rng(seed)
     height, width = aligned_shape(shape, float(projection.tilt_axis_angle[0]))
-    extent = np.array([0.3 * width * pixel_size, 0.3 * height * pixel_size, 0.35 * thickness * voxel])
+    extent = np.array(
+        [0.3 * width * pixel_size, 0.3 * height * pixel_size, 0.35 * thickness * voxel]
+    )
     centres: list[np.ndarray] = []
     while len(centres) < count:
         candidate = rng.uniform(-extent, extent)

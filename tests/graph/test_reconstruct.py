@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dask
 import numpy as np
@@ -21,6 +21,9 @@ from tomodask.geometry import Projection
 from tomodask.graph.reconstruct import align_stack, reconstruct
 from tomodask.simulate import Gaussian, Phantom, beads_and_vesicles
 from tomodask.store import store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TILTS = np.arange(-60, 61, 3.0)
 DRIFT = np.random.default_rng(0).normal(0, 60, (41, 2))

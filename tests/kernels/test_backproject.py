@@ -9,7 +9,12 @@ from tomodask.kernels.backproject import PAD_ROWS, backproject, pad_projections
 
 
 def plain(
-    data: np.ndarray, cos_x: np.ndarray, sin_z: np.ndarray, origin: float, x: np.ndarray, z: np.ndarray
+    data: np.ndarray,
+    cos_x: np.ndarray,
+    sin_z: np.ndarray,
+    origin: float,
+    x: np.ndarray,
+    z: np.ndarray,
 ) -> np.ndarray:
     """(z, lane, x) by interpolation with NumPy, zero outside the data."""
     out = np.zeros((len(z), data.shape[2], len(x)))
@@ -32,15 +37,11 @@ def test_agrees_with_a_plain_sum(lanes: int, width: int, height: int) -> None:
     data = projections[:, PAD_ROWS[0] : PAD_ROWS[0] + 90]
     data[:] = rng.normal(size=data.shape)
     x, z = -40.5 + np.arange(width), -7.0 + np.arange(height)
-    found = backproject(
-        projections, cos_x, sin_z, origin=44.5, x=(x[0], width), z=(z[0], height)
-    )
+    found = backproject(projections, cos_x, sin_z, origin=44.5, x=(x[0], width), z=(z[0], height))
     assert found.shape == (-(-width // 64), height, lanes, 64)
     volume = found.transpose(1, 2, 0, 3).reshape(height, lanes, -1)[:, :, :width]
     # float32 positions of rows up to 90 are good to 4e-6, weights times differences of order 3
-    np.testing.assert_allclose(
-        volume, plain(data, cos_x, sin_z, 44.5, x, z), atol=2e-4, rtol=1e-4
-    )
+    np.testing.assert_allclose(volume, plain(data, cos_x, sin_z, 44.5, x, z), atol=2e-4, rtol=1e-4)
 
 
 def test_part_of_a_layer_is_written_in_place() -> None:
@@ -52,9 +53,14 @@ def test_part_of_a_layer_is_written_in_place() -> None:
     parts = np.full_like(whole, np.nan)
     for start, count in ((0, 4), (4, 6), (10, 1)):
         backproject(
-            projections, **geometry, origin=24.5, x=(-20, 64), z=(-5 + start, count),
-            out=parts, out_z=start,
-        )  # fmt: skip
+            projections,
+            **geometry,
+            origin=24.5,
+            x=(-20, 64),
+            z=(-5 + start, count),
+            out=parts,
+            out_z=start,
+        )
     np.testing.assert_array_equal(parts, whole)
 
 

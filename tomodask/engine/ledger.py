@@ -14,6 +14,7 @@ import shutil
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -243,28 +244,28 @@ class _Lock:
         self.text = json.dumps(
             {"host": socket.gethostname(), "pid": me.pid, "started": round(me.create_time(), 2)}
         )
-        for _ in range(3):
-            if self._create():
-                break
-            self._remove_if_stale()
-        else:
-            raise LockedError(self._refusal())
+        with explained(path):
+            for _ in range(3):
+                if self._create():
+                    break
+                self._remove_if_stale()
+            else:
+                raise LockedError(self._refusal())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="tomodask-lock")
         self._thread.start()
 
     def _create(self) -> bool:
-        with explained(self.path):
-            try:
-                stream = self.path.open("x")
-            except FileExistsError:
-                return False
-            try:
-                with stream:
-                    stream.write(self.text)
-            except OSError:
-                self.path.unlink()
-                raise
+        try:
+            stream = self.path.open("x")
+        except FileExistsError:
+            return False
+        try:
+            with stream:
+                stream.write(self.text)
+        except OSError:
+            self.path.unlink()
+            raise
         return True
 
     def _remove_if_stale(self) -> None:
@@ -280,17 +281,19 @@ class _Lock:
             stale = age > _STALE_AFTER
         if not stale:
             raise LockedError(self._refusal())
-        # Renaming lets just one of several that found it stale remove it.
-        grave = self.path.with_name(f"lock.stale.{os.getpid()}.{threading.get_ident()}")
+        # Of several that found it stale just one may remove it, and only what it looked at.
+        guard = self.path.with_name("lock.takeover")
         try:
-            self.path.rename(grave)
-        except FileNotFoundError:
+            guard.open("x").close()
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - guard.stat().st_mtime > _STALE_AFTER:
+                    guard.unlink()
             return
-        if grave.read_text() != text:
-            # Another one took it over meanwhile: give it back.
-            grave.rename(self.path)
-            raise LockedError(self._refusal())
-        grave.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if self.path.read_text() == text:
+                self.path.unlink()
+        guard.unlink(missing_ok=True)
 
     def _holder(self) -> dict[str, Any]:
         try:

@@ -7,7 +7,6 @@ that back-projection reads; as a product they form an ordinary (tilt, y, x) stac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -20,6 +19,8 @@ from tomodask.geometry import aligned_shape
 from tomodask.kernels.resample import resample, spline_image, transform_sizes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from tomodask.geometry import Projection

@@ -64,9 +64,7 @@ class ArraySlabs:
             )
         first = tuple(float(volume[axis].values[0]) for axis in "zyx")
         shape = tuple(volume.sizes[axis] for axis in "zyx")
-        grid = VolumeGrid(
-            (shape[0], shape[1], shape[2]), voxel, (first[0], first[1], first[2])
-        )
+        grid = VolumeGrid((shape[0], shape[1], shape[2]), voxel, (first[0], first[1], first[2]))
         return cls(array=volume.chunk({"z": -1, "y": SLAB, "x": -1}).data, volume=grid)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
@@ -34,6 +33,8 @@ from tomodask.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from tomodask.geometry import Projection
@@ -93,8 +94,8 @@ def reconstruct(
     xarray.DataArray
         ``tomogram (z, y, x)`` float32 with coordinates in A from the centre of the full tomogram.
         Its unit is that of the images per A: summed along the beam and multiplied by the voxel
-        size it is the image less the mean of its border, as far as the tilt range allows. Dense stays dark
-        where the images are dark.
+        size it is the image less the mean of its border, as far as the tilt range allows.
+        Dense stays dark where the images are dark.
 
     Raises
     ------
@@ -344,7 +345,7 @@ def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
             slab, bands[:, first : last + 1], first, dask_key_name=f"volume-{token}-{slab}"
         )
         slabs.append(da.from_delayed(block, size, np.float32))
-    volume = da.concatenate(slabs, axis=1)
+    volume: da.Array = da.concatenate(slabs, axis=1)
     _PLANS[volume.name] = plan
     return volume
 
@@ -365,7 +366,8 @@ def _align_image(
     """Return the aligned image (y, x)."""
     raw = np.ascontiguousarray(image, np.float32)
     aligned, level = align_view(raw, view, source, matrix, shift, grid)
-    return aligned[0] + np.float32(level)
+    result: NDArray[np.float32] = aligned[0] + np.float32(level)
+    return result
 
 
 def _slab_volume(
@@ -376,9 +378,7 @@ def _slab_volume(
     heights, _, width = plan.volume.shape
     rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
     out = np.empty((heights, rows, width), np.float32)
-    for index, layer in enumerate(
-        plan.layers(slab, lambda t, band: bands[t, band - first], depth)
-    ):
+    for index, layer in enumerate(plan.layers(slab, lambda t, band: bands[t, band - first], depth)):
         part = out[index * depth : (index + 1) * depth]
         for block, columns in enumerate(layer):
             at = block * columns.shape[2]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +39,11 @@ from tomodask.kernels.weighting import (
     filter_rows,
     radial_weights,
 )
-
 from tomodask.model import SLAB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -265,11 +264,9 @@ class SlabPlan:
                 out_z=at,
             )
 
-    def _unshear(
-        self, wide: NDArray[np.float32], height: float, out: NDArray[np.float32]
-    ) -> None:
+    def _unshear(self, wide: NDArray[np.float32], height: float, out: NDArray[np.float32]) -> None:
         """Shift every height along y by the common shear."""
-        heights = height + np.arange(wide.shape[1])
+        heights = height + np.arange(wide.shape[1], dtype=np.float64)
         whole, weights = shift_weights(-heights * self.shear)
         rows = min(SLAB, wide.shape[2] - 2 * self.margin)
         for block in range(wide.shape[0]):
@@ -288,9 +285,7 @@ class SlabPlan:
         ]
         return [Stage("align views", tasks, view_bytes(self.source.shape, self.bands, SLAB))]
 
-    def stored_layers(
-        self, slab: int, scratch: Path, depth: int
-    ) -> Iterator[NDArray[np.float32]]:
+    def stored_layers(self, slab: int, scratch: Path, depth: int) -> Iterator[NDArray[np.float32]]:
         """Yield :meth:`layers` of a slab from the bands in the scratch."""
 
         def read(t: int, band: int) -> NDArray[np.float32]:

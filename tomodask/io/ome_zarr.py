@@ -13,7 +13,6 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +25,9 @@ from tomodask.model import SLAB, layer_depth, variable_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["OWNED_LEVELS", "Level", "MultiscaleLayout", "create_multiscale", "open_layout"]
+__all__ = ["OWNED_LEVELS", "Level", "MultiscaleLayout", "array_folder", "create_multiscale"]
 
 #: Levels whose slabs are written with level 0: a slab halves to 32 and 16 rows.
 OWNED_LEVELS = 3
@@ -131,13 +131,16 @@ def create_multiscale(
                     level.grid,
                     ("z", "y", "x"),
                     variable_attributes("tomogram", "tomogram"),
-                )  # fmt: skip
+                )
             )
             for axis, values in level.volume.coordinates().items():
                 part.create_array(
-                    axis, data=values, dimension_names=(axis,), compressors=None,
+                    axis,
+                    data=values,
+                    dimension_names=(axis,),
+                    compressors=None,
                     attributes=variable_attributes("tomogram", axis),
-                )  # fmt: skip
+                )
         group.attrs.update({"ome": _ome_attributes(name, layout), "tomodask": dict(attributes)})
     return folders
 
@@ -164,19 +167,3 @@ def _ome_attributes(name: str, layout: MultiscaleLayout) -> dict[str, Any]:
         "version": "0.5",
         "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
     }
-
-
-def open_layout(path: Path) -> tuple[VolumeGrid, Path]:
-    """Return the voxels of a stored tomogram's level 0 and the folder of its array."""
-    folder = array_folder(path, 0)
-    group = zarr.open_group(path / "0", mode="r")
-    first = []
-    for axis in "zyx":
-        coordinate = group[axis]
-        assert isinstance(coordinate, zarr.Array)
-        first.append(float(np.asarray(coordinate[:1])[0]))
-    array = zarr.open_array(folder, mode="r")
-    scale = zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]  # type: ignore[index,call-overload]
-    voxel = float(scale["coordinateTransformations"][0]["scale"][0])  # type: ignore[index,call-overload]
-    shape = array.shape
-    return VolumeGrid((shape[0], shape[1], shape[2]), voxel, (first[0], first[1], first[2])), folder

@@ -113,15 +113,21 @@ def create_series(
         root.attrs["tomodask"] = {"schema": SCHEMA_VERSION, "kind": "tilt series"}
         group = root.create_group("tilt_series")
         folder = create_array(
-            group, "images", images_grid(shape), ("tilt", "y", "x"),
+            group,
+            "images",
+            images_grid(shape),
+            ("tilt", "y", "x"),
             variable_attributes("tilt_series", "images")
             | {"coordinates": " ".join([*coordinates, "checksum"])},
-        )  # fmt: skip
+        )
         for name, values in coordinates.items():
             group.create_array(
-                name, data=np.asarray(values), dimension_names=("tilt",), compressors=None,
+                name,
+                data=np.asarray(values),
+                dimension_names=("tilt",),
+                compressors=None,
                 attributes=variable_attributes("tilt_series", name),
-            )  # fmt: skip
+            )
         group.attrs.update(dict(attributes))
     return folder
 
@@ -181,13 +187,18 @@ def _open(path: Path, group: str, name: str) -> xr.Dataset:
     array, shards = StoredArray.open(path / group / name)
     # The name says what the values are, so that whatever is derived from them has the same name
     # in another process.
-    plan = Ledger(path / group / name).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
+    plan = (
+        Ledger(path / group / name).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
+    )
     checksums = dataset["checksum"].values.tolist() if "checksum" in dataset.variables else []
     chunks = tuple(min(n, s) for n, s in zip(array.shape, shards, strict=True))
     lazy = da.from_array(
-        array, chunks=chunks, name=f"{name}-{tokenize(group, plan, checksums)}",
-        asarray=False, meta=np.empty((0,) * array.ndim, array.dtype),
-    )  # fmt: skip
+        array,
+        chunks=chunks,
+        name=f"{name}-{tokenize(group, plan, checksums)}",
+        asarray=False,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+    )
     found = dataset[name].variable
     rest = dataset.drop_vars(name).load()
     return rest.assign({name: (found.dims, lazy, found.attrs)})
@@ -255,10 +266,12 @@ def write_alignment(
             for variable in alignment.variables:
                 values = alignment[variable]
                 group.create_array(
-                    str(variable), data=np.asarray(values.values), compressors=None,
+                    str(variable),
+                    data=np.asarray(values.values),
+                    compressors=None,
                     dimension_names=[str(dim) for dim in values.dims],
                     attributes=dict(values.attrs),
-                )  # fmt: skip
+                )
             group.attrs.update(alignment.attrs)
             if target.exists():
                 old = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}")

@@ -164,9 +164,7 @@ def _backproject(
                 for iz in range(z_tile, min(z_tile + _TILE_Z, heights)):
                     height = z_first + iz
                     for t in range(views):
-                        begin = np.float32(
-                            origin + height * sin_z[t] + (x_first + tile) * cos_x[t]
-                        )
+                        begin = np.float32(origin + height * sin_z[t] + (x_first + tile) * cos_x[t])
                         step = np.float32(cos_x[t])
                         base = np.int32(t * rows)
                         for i in range(_TILE_X):
@@ -179,14 +177,28 @@ def _backproject(
                         for i in range(WIDTH):
                             if group == 64:
                                 accumulate_64(
-                                    part, index, fraction, column + i, _TILE_X, views,
-                                    lanes, sums, i * 64,
-                                )  # fmt: skip
+                                    part,
+                                    index,
+                                    fraction,
+                                    column + i,
+                                    _TILE_X,
+                                    views,
+                                    lanes,
+                                    sums,
+                                    i * 64,
+                                )
                             else:
                                 accumulate_16(
-                                    part, index, fraction, column + i, _TILE_X, views,
-                                    lanes, sums, i * 64,
-                                )  # fmt: skip
+                                    part,
+                                    index,
+                                    fraction,
+                                    column + i,
+                                    _TILE_X,
+                                    views,
+                                    lanes,
+                                    sums,
+                                    i * 64,
+                                )
                         target = ((block * depth + out_z + iz) * lanes + lane) * CHUNK_X
                         target += first_column + column
                         for j in range(0, group, WIDTH):

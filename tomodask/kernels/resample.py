@@ -1,8 +1,8 @@
 """One resampling of an image by an affine map.
 
-An image is tapered to the mean of its border, low-passed and Fourier-cropped to the sampling that the output
-needs, turned into cubic B-spline coefficients in the same transform, and evaluated at the mapped
-points: the only interpolation between the raw image and the projections.
+An image is tapered to the mean of its border, low-passed and Fourier-cropped to the sampling that
+the output needs, turned into cubic B-spline coefficients, and evaluated at the mapped points: the
+only interpolation between the raw image and the projections.
 
 References
 ----------
@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SplineImage", "border_level", "edge_taper", "resample", "spline_image", "transform_sizes"]
+__all__ = [
+    "SplineImage",
+    "border_level",
+    "edge_taper",
+    "resample",
+    "spline_image",
+    "transform_sizes",
+]
 
 #: Where an image is binned, the cropped transform keeps this many samples per output pixel, so
 #: that the spline's own loss lies beyond the output's Nyquist frequency.
@@ -88,7 +95,9 @@ def edge_taper(size: int, width: int) -> NDArray[np.float32]:
     return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
 
 
-def transform_sizes(shape: tuple[int, int], binning: float) -> tuple[tuple[int, int], tuple[int, int]]:
+def transform_sizes(
+    shape: tuple[int, int], binning: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the (y, x) sizes of the padded transform and of its cropped inverse."""
     padded = tuple(int(scipy.fft.next_fast_len(n + _GAP, real=True)) for n in shape)
     if binning <= 1:

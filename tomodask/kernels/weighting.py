@@ -204,9 +204,7 @@ def filter_rows(
     parts *= (OVERSAMPLING * transfer)[:, None, None]
     if OVERSAMPLING > 1 and length % 2 == 0:
         spectrum[-1] *= 0.5  # the Nyquist term stands for two once the row is finer
-    fine = scipy.fft.irfft(
-        spectrum, n=OVERSAMPLING * length, axis=0, workers=1, overwrite_x=True
-    )
+    fine = scipy.fft.irfft(spectrum, n=OVERSAMPLING * length, axis=0, workers=1, overwrite_x=True)
     out[...] = fine[: out.shape[0]]
 
 
@@ -227,7 +225,9 @@ def _discrete_ramp(length: int) -> NDArray[np.float64]:
 
 def _roll_off(frequency: NDArray[np.float64], row_filter: RowFilter) -> NDArray[np.float64]:
     beyond = np.maximum(frequency - row_filter.cutoff, 0)
+    roll: NDArray[np.float64]
     if row_filter.falloff == 0:
-        return (beyond == 0).astype(np.float64)
-    roll: NDArray[np.float64] = np.exp(-0.5 * (beyond / row_filter.falloff) ** 2)
+        roll = (beyond == 0).astype(np.float64)
+    else:
+        roll = np.exp(-0.5 * (beyond / row_filter.falloff) ** 2)
     return roll
