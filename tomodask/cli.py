@@ -56,6 +56,7 @@ _RUN = Group("Where it runs", sort_key=5)
 _Workers = Annotated[int | None, Parameter(group=_RUN)]
 _Memory = Annotated[str | None, Parameter(group=_RUN)]
 _Scheduler = Annotated[str, Parameter(group=_RUN)]
+_Bin = Annotated[float, Parameter(name="--bin")]
 _Quiet = Annotated[bool, Parameter(name="--quiet", negative="", group=_RUN)]
 
 
@@ -233,7 +234,7 @@ def reconstruct(
     series: Path,
     *,
     thickness: int,
-    bin: float = 1.0,  # the field's word for it
+    binning: _Bin = 1.0,
     alignment: str | None = None,
     name: str = "wbp",
     weighting: Literal["ramp", "exact", "none"] = "ramp",
@@ -257,7 +258,7 @@ def reconstruct(
         The store.
     thickness
         Height of the tomogram, voxels at the binning given.
-    bin
+    binning
         Binning: voxel size over pixel size; need not be whole.
     alignment
         Name of the alignment to use, or none for the recorded angles; by default the only one.
@@ -291,7 +292,7 @@ def reconstruct(
     volume = td.reconstruct(
         td.open(series),
         thickness=thickness,
-        binning=bin,
+        binning=binning,
         alignment=alignment,
         weighting=weighting,
         radial=radial,
@@ -324,8 +325,8 @@ def export(
     tomogram: str | None = None,
     alignment: str | None = None,
     aligned_stack: str | None = None,
-    format: Literal["imod", "mrc"] | None = None,  # the option's natural name
-    bin: float = 1.0,
+    file_format: Annotated[Literal["imod", "mrc"] | None, Parameter(name="--format")] = None,
+    binning: _Bin = 1.0,
     level: int = 0,
     x_range: str | None = None,
     y_range: str | None = None,
@@ -349,9 +350,9 @@ def export(
         NAME.zfac and NAME.excluded, one line per section of the imported stack.
     aligned_stack
         Name of an alignment (or none) to apply; the aligned images are written as an MRC stack.
-    format
+    file_format
         imod for an alignment, mrc for images; told by what is exported.
-    bin
+    binning
         Binning of the aligned stack.
     level
         Resolution of the tomogram; 0 is the finest.
@@ -367,7 +368,7 @@ def export(
     chosen = [tomogram, alignment, aligned_stack]
     if sum(item is not None for item in chosen) != 1:
         raise ParameterError("give one of --tomogram NAME, --alignment NAME, --aligned-stack NAME")
-    if format is not None and (format == "imod") != (alignment is not None):
+    if file_format is not None and (file_format == "imod") != (alignment is not None):
         raise ParameterError("--format imod is for --alignment, --format mrc for images")
     tree = td.open(series)
     with _progress(quiet) as listen:
@@ -385,7 +386,7 @@ def export(
                 )
             ]
         elif aligned_stack is not None:
-            stack = td.align_stack(tree, binning=bin, alignment=aligned_stack)
+            stack = td.align_stack(tree, binning=binning, alignment=aligned_stack)
             written = [td.export_stack(stack, out, progress=listen)]
         else:
             assert alignment is not None
@@ -395,17 +396,17 @@ def export(
 
 
 @app.command
-def info(series: Path, *, json: bool = False) -> None:
+def info(series: Path, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Tell what a store holds.
 
     Parameters
     ----------
     series
         The store.
-    json
+    as_json
         As JSON, for scripts.
     """
-    _print_info(td.info(series), as_json=json)
+    _print_info(td.info(series), as_json=as_json)
 
 
 def _print_info(values: dict[str, Any], *, as_json: bool = False) -> None:

@@ -51,8 +51,9 @@ def test_no_space_says_so(number: int) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG])
 def test_any_fault_of_the_disk_names_the_file(number: int) -> None:
-    with pytest.raises(StoreError, match=r"^cannot write /some/file: .*; check"), explained(
-        Path("/some/file")
+    with (
+        pytest.raises(StoreError, match=r"^cannot write /some/file: .*; check"),
+        explained(Path("/some/file")),
     ):
         raise OSError(number, os.strerror(number))
 

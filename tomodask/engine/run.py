@@ -76,7 +76,7 @@ class Stage:
 
 
 def at_once(step: str, stages: Sequence[Stage], resources: Resources) -> list[int | None]:
-    """Return for each stage how many of its tasks run at once, None where a cluster decides.
+    """Return how many tasks of each stage run at once; None where it has none or a cluster decides.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def at_once(step: str, stages: Sequence[Stage], resources: Resources) -> list[in
         If not even one task fits the memory, with both numbers.
     """
     return [
-        resources.at_once(stage.task_bytes if stage.tasks else 0, f"{step}: {stage.name}")
+        resources.at_once(stage.task_bytes, f"{step}: {stage.name}") if stage.tasks else None
         for stage in stages
     ]
 
