@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomodask.alignment import align as align
-    from tomodask.demo import demo as demo
+    from tomodask.demonstration import demo as demo
     from tomodask.exporting import export_alignment as export_alignment
     from tomodask.exporting import export_stack as export_stack
     from tomodask.exporting import export_tomogram as export_tomogram
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tomodask.graph.reconstruct import align_stack as align_stack
     from tomodask.graph.reconstruct import reconstruct as reconstruct
     from tomodask.importing import import_stack as import_stack
-    from tomodask.info import info as info
+    from tomodask.summary import info as info
     from tomodask.io.series import open_series as open  # noqa: A004
     from tomodask.store import store as store
     from tomodask.view.images import orthoslices_png as orthoslices_png
@@ -38,12 +38,12 @@ _PUBLIC = {
     "VolumeGrid": ("tomodask.geometry", "VolumeGrid"),
     "align": ("tomodask.alignment", "align"),
     "align_stack": ("tomodask.graph.reconstruct", "align_stack"),
-    "demo": ("tomodask.demo", "demo"),
+    "demo": ("tomodask.demonstration", "demo"),
     "export_alignment": ("tomodask.exporting", "export_alignment"),
     "export_stack": ("tomodask.exporting", "export_stack"),
     "export_tomogram": ("tomodask.exporting", "export_tomogram"),
     "import_stack": ("tomodask.importing", "import_stack"),
-    "info": ("tomodask.info", "info"),
+    "info": ("tomodask.summary", "info"),
     "open": ("tomodask.io.series", "open_series"),
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
     "reconstruct": ("tomodask.graph.reconstruct", "reconstruct"),

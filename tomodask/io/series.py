@@ -16,15 +16,14 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import tokenize
 
 from tomodask.engine.files import explained
+from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
-from tomodask.engine.shards import ShardGrid, StoredArray, create_array
+from tomodask.engine.shards import ShardGrid, create_array
 from tomodask.errors import AlignmentMissingError, ParameterError, StoreError
 from tomodask.io.ome_zarr import array_folder
 from tomodask.model import (
@@ -184,21 +183,10 @@ def _open(path: Path, group: str, name: str) -> xr.Dataset:
     dataset = xr.open_dataset(
         path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
     )
-    array, shards = StoredArray.open(path / group / name)
-    # The name says what the values are, so that whatever is derived from them has the same name
-    # in another process.
-    plan = (
-        Ledger(path / group / name).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
-    )
+    folder = path / group / name
+    plan = Ledger(folder).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
     checksums = dataset["checksum"].values.tolist() if "checksum" in dataset.variables else []
-    chunks = tuple(min(n, s) for n, s in zip(array.shape, shards, strict=True))
-    lazy = da.from_array(
-        array,
-        chunks=chunks,
-        name=f"{name}-{tokenize(group, plan, checksums)}",
-        asarray=False,
-        meta=np.empty((0,) * array.ndim, array.dtype),
-    )
+    lazy = lazy_array(folder, group, plan, checksums)
     found = dataset[name].variable
     rest = dataset.drop_vars(name).load()
     return rest.assign({name: (found.dims, lazy, found.attrs)})
@@ -258,8 +246,7 @@ def write_alignment(
             f"{path} has an alignment {name!r} already; give another --name, or --overwrite"
         )
     with explained(target):
-        parent = zarr.open_group(path, mode="a", zarr_format=3).require_group("alignments")
-        del parent
+        zarr.open_group(path, mode="a", zarr_format=3).require_group("alignments")
         temporary = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}")
         try:
             group = zarr.open_group(temporary, mode="w", zarr_format=3)
