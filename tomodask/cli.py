@@ -28,6 +28,7 @@ from tomodask.errors import (
     TomodaskError,
     TomodaskWarning,
 )
+from tomodask.exporting import check_tomogram
 
 __all__ = ["app", "main"]
 
@@ -344,7 +345,8 @@ def export(
     out
         File (MRC) or, for an alignment, folder to write.
     tomogram
-        Name of a tomogram, written as an MRC volume: sections z, rows y, columns x.
+        Name of a tomogram, written as an MRC volume (sections z, rows y, columns x) or, where the
+        file's name ends in .png, as a picture of its central slices.
     alignment
         Name of an alignment, written as NAME.xf, NAME.tlt and, where it has them, NAME.xtilt,
         NAME.zfac and NAME.excluded, one line per section of the imported stack.
@@ -372,7 +374,13 @@ def export(
         raise ParameterError("--format imod is for --alignment, --format mrc for images")
     tree = td.open(series)
     with _progress(quiet) as listen:
-        if tomogram is not None:
+        if tomogram is not None and out.suffix.lower() == ".png":
+            from tomodask.view.slices import level_for
+
+            check_tomogram(tree, tomogram)
+            volume = level_for(tree[f"tomograms/{tomogram}/full"])
+            written = [td.orthoslices_png(volume, out)]
+        elif tomogram is not None:
             written = [
                 td.export_tomogram(
                     tree,

@@ -8,7 +8,7 @@ and the remedy.
 from __future__ import annotations
 
 __all__ = [
-    "AlignmentMissingError",
+    "ProductMissingError",
     "ClusterError",
     "ConversionError",
     "DataError",
@@ -74,7 +74,7 @@ class StoreError(_DiskError):
     """A store cannot be read or written."""
 
 
-class AlignmentMissingError(TomodaskError, KeyError):
+class ProductMissingError(TomodaskError, KeyError):
     """A series has no alignment, tomogram or other product of the name asked for."""
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomodask.engine.events import Event
 from tomodask.engine.files import explained, write_whole
-from tomodask.errors import AlignmentMissingError, ParameterError
+from tomodask.errors import ParameterError, ProductMissingError
 from tomodask.graph.reconstruct import chosen_projection
 from tomodask.io.imod import write_angles, write_transforms, write_zfactors
 from tomodask.io.mrc_writer import MrcWriter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tomodask.engine.events import Listener
 
-__all__ = ["export_alignment", "export_stack", "export_tomogram"]
+__all__ = ["check_tomogram", "export_alignment", "export_stack", "export_tomogram"]
 
 #: Bytes of a volume that are read at once.
 _BLOCK_BYTES = 128 * 1024**2
@@ -68,16 +68,11 @@ def export_tomogram(
 
     Raises
     ------
-    AlignmentMissingError
+    ProductMissingError
         If the series has no complete tomogram of that name or level.
     """
+    check_tomogram(series, tomogram, level)
     node = f"tomograms/{tomogram}/full/{level}"
-    if f"/{node}" not in series.groups:
-        there = list(series["tomograms"].children) if "tomograms" in series.children else []
-        raise AlignmentMissingError(
-            f"{series.name} has no complete tomogram {tomogram!r} with level {level} (there: "
-            f"{', '.join(there) or 'none'}); make one with 'tomodask reconstruct'"
-        )
     volume = series[node].to_dataset()["tomogram"]
     for axis, part in (("z", z_range), ("y", y_range), ("x", x_range)):
         if part is not None:
@@ -87,6 +82,16 @@ def export_tomogram(
                 )
             volume = volume.isel({axis: slice(*part)})
     return write_volume(volume, out, title=f"{series.name} {tomogram}", progress=progress)
+
+
+def check_tomogram(series: xr.DataTree, name: str, level: int = 0) -> None:
+    """Raise ProductMissingError unless a series has a complete tomogram with that level."""
+    if f"/tomograms/{name}/full/{level}" not in series.groups:
+        there = list(series["tomograms"].children) if "tomograms" in series.children else []
+        raise ProductMissingError(
+            f"{series.name} has no complete tomogram {name!r} with level {level} (there: "
+            f"{', '.join(there) or 'none'}); make one with 'tomodask reconstruct'"
+        )
 
 
 def write_volume(

@@ -12,7 +12,7 @@ import zarr
 
 from tests.graph.sample import bead_errors, scattered_beads, tree_of, volume_grid
 from tomodask.errors import (
-    AlignmentMissingError,
+    ProductMissingError,
     DataError,
     DoubleApplicationError,
     ParameterError,
@@ -241,7 +241,7 @@ def test_wrong_calls_are_refused() -> None:
     ):
         with pytest.raises(ParameterError):
             reconstruct(tree, **values)
-    with pytest.raises(AlignmentMissingError, match="there: true"):
+    with pytest.raises(ProductMissingError, match="there: true"):
         reconstruct(tree, thickness=10, alignment="fiducial")
     with pytest.raises(DataError, match="8 views"):
         reconstruct(

@@ -13,7 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from tomodask.errors import (
-    AlignmentMissingError,
+    ProductMissingError,
     DataError,
     DoubleApplicationError,
     ParameterError,
@@ -99,7 +99,7 @@ def reconstruct(
 
     Raises
     ------
-    AlignmentMissingError
+    ProductMissingError
         If there is no such alignment, or several and none is named.
     ParameterError
         If a size, range or weight makes no sense.
@@ -192,7 +192,7 @@ def align_stack(
 
     Raises
     ------
-    AlignmentMissingError
+    ProductMissingError
         If there is no such alignment, or several and none is named.
     """
     tilt_series = series["tilt_series"].to_dataset()
@@ -271,7 +271,7 @@ def chosen_projection(
 
     Raises
     ------
-    AlignmentMissingError
+    ProductMissingError
         If it is not there, or must be named because there are several.
     DataError
         If it has another number of views than the series.
@@ -283,7 +283,7 @@ def chosen_projection(
     else:
         there = list(series["alignments"].children) if "alignments" in series.children else []
         if alignment is None and len(there) != 1:
-            raise AlignmentMissingError(
+            raise ProductMissingError(
                 f"{series.name} has {len(there)} alignments ({', '.join(there) or 'none'}): "
                 + (
                     "name one with alignment= (--alignment)"
@@ -293,7 +293,7 @@ def chosen_projection(
             )
         label = there[0] if alignment is None else alignment
         if label not in there:
-            raise AlignmentMissingError(
+            raise ProductMissingError(
                 f"{series.name} has no alignment {label!r} (there: {', '.join(there) or 'none'}); "
                 "give one of these, or 'none'"
             )

@@ -24,7 +24,7 @@ from tomodask.engine.files import explained
 from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.shards import ShardGrid, create_array
-from tomodask.errors import AlignmentMissingError, ParameterError, StoreError
+from tomodask.errors import ProductMissingError, ParameterError, StoreError
 from tomodask.io.ome_zarr import array_folder
 from tomodask.model import (
     SCHEMA_VERSION,
@@ -163,6 +163,7 @@ def open_series(path: str | Path) -> xr.DataTree:
         )
     images = _open(path, "tilt_series", "images")
     validate(images, "tilt_series", source=str(path))
+    images["images"].attrs["pixel_size"] = images.attrs["pixel_size"]
     mark_stored(images["images"], images_folder(path))
     nodes: dict[str, xr.Dataset] = {"tilt_series": images}
     for name in alignment_names(path):
@@ -211,12 +212,12 @@ def read_alignment(path: Path, name: str) -> xr.Dataset:
 
     Raises
     ------
-    AlignmentMissingError
+    ProductMissingError
         If there is none of that name; the message lists those there are.
     """
     if not (path / "alignments" / name / "zarr.json").exists():
         there = ", ".join(alignment_names(path)) or "none yet"
-        raise AlignmentMissingError(
+        raise ProductMissingError(
             f"{path} has no alignment {name!r} (there: {there}); make one with 'tomodask align', "
             "or give --alignment none"
         )
