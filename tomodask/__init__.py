@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tomodask.importing import import_stack as import_stack
     from tomodask.summary import info as info
     from tomodask.io.series import open_series as open  # noqa: A004
-    from tomodask.store import store as store
+    from tomodask.storing import store as store
     from tomodask.view.images import orthoslices_png as orthoslices_png
 
 #: Public name -> where it lives. Imported on first use, so that ``import tomodask`` is quick.
@@ -47,7 +47,7 @@ _PUBLIC = {
     "open": ("tomodask.io.series", "open_series"),
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
     "reconstruct": ("tomodask.graph.reconstruct", "reconstruct"),
-    "store": ("tomodask.store", "store"),
+    "store": ("tomodask.storing", "store"),
 }
 
 __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers

@@ -139,6 +139,6 @@ class VolumeAccessor:
 
     def store(self, path: str | Path | None = None, **options: Any) -> Path:
         """Compute and store the volume; see :func:`tomodask.store`."""
-        from tomodask.store import store
+        from tomodask.storing import store
 
         return store(self._volume, path, **options)

@@ -22,7 +22,7 @@ from tomodask.simulate import (
     random_misalignment,
     simulate_tilt_series,
 )
-from tomodask.store import store
+from tomodask.storing import store
 from tomodask.view.images import orthoslices_png
 
 if TYPE_CHECKING:

@@ -50,8 +50,11 @@ def test_life_of_a_product(tmp_path: Path) -> None:
             ledger.finish(["slab/0", "slab/1"])
         assert not ledger.complete
         ledger.mark("slab/1")
+        left = partial_path(ledger.product / "1")  # by a worker that was killed
+        left.touch()
         ledger.finish(["slab/0", "slab/1"])
         assert ledger.complete
+        assert not left.exists()
         assert not ledger.scratch.exists()
     assert not (ledger.folder / "lock").exists()
 

@@ -17,7 +17,7 @@ from tomodask.importing import import_stack
 from tomodask.io.imod import write_angles
 from tomodask.io.mrc_writer import MrcWriter
 from tomodask.io.series import images_folder, open_series
-from tomodask.store import store
+from tomodask.storing import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

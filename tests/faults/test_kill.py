@@ -120,7 +120,7 @@ def test_killed_from_outside(series: Path, undisturbed: Path, command: Command) 
         "--memory-limit", "8GiB",
     ]  # fmt: skip
     process = subprocess.Popen(
-        driver(*arguments, fault="slow:0.1"), env=environment(), stderr=subprocess.DEVNULL
+        driver(*arguments, fault="slow:0.05"), env=environment(), stderr=subprocess.DEVNULL
     )
     ledger = tomogram_ledger(series)
     deadline = time.monotonic() + 60

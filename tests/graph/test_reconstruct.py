@@ -20,7 +20,7 @@ from tomodask.errors import (
 from tomodask.geometry import Projection
 from tomodask.graph.reconstruct import align_stack, reconstruct
 from tomodask.simulate import Gaussian, Phantom, beads_and_vesicles
-from tomodask.store import store
+from tomodask.storing import store
 
 if TYPE_CHECKING:
     from pathlib import Path

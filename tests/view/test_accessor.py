@@ -86,7 +86,7 @@ def test_volume(volume_of, calls, tmp_path):
     path = volume.tomo.orthoslices_png(tmp_path / "a.png", thickness=3)
     assert path == tmp_path / "a.png"
     assert path.exists()
-    kept = calls("tomodask.store", "store")
+    kept = calls("tomodask.storing", "store")
     assert volume.tomo.store(name="wbp", overwrite=True) == "result"
     assert volume.tomo.store(tmp_path) == "result"
     assert [(arguments[1:], options) for arguments, options in kept] == [

@@ -183,8 +183,9 @@ class Ledger:
             )
 
     def finish(self, keys: Iterable[str]) -> None:
-        """Declare the product complete and remove the scratch."""
+        """Declare the product complete; remove the scratch, and what killed workers left."""
         self.require(keys)
+        remove_partials(self.product)
         with write_whole(self.folder / "COMPLETE") as path:
             path.touch()
         shutil.rmtree(self.scratch, ignore_errors=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from operator import getitem
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from tomodask.errors import (
-    ProductMissingError,
     DataError,
     DoubleApplicationError,
     ParameterError,
+    ProductMissingError,
 )
 from tomodask.geometry import VolumeGrid, centred_coordinates
 from tomodask.graph.align_stack import AlignedGrid, ViewSource, align_view, aligned_grid
@@ -203,16 +204,20 @@ def align_stack(
     grid = aligned_grid(projection, source.shape, source.pixel_size, binning)
     model = projection.slab_model()
     images = tilt_series["images"]
-    align = dask.delayed(_align_image, pure=True)
-    stack = da.stack(
-        [
-            da.from_delayed(
-                align(images.data[t], t, source, model.matrix[t], model.shift[t], grid),
-                grid.shape,
-                np.float32,
-            )
-            for t in range(len(projection))
-        ]
+    views = one_view_a_chunk(images)
+    name = f"aligned-{tokenize(projection.digest(), source, grid, views.name)}"
+    graph = {
+        (name, t, 0, 0): (
+            partial(_align_image, t, source, model.matrix[t], model.shift[t], grid),
+            (views.name, t, 0, 0),
+        )
+        for t in range(len(projection))
+    }
+    stack = da.Array(
+        HighLevelGraph.from_collections(name, graph, dependencies=[views]),
+        name,
+        ((1,) * len(projection), (grid.shape[0],), (grid.shape[1],)),
+        np.float32,
     )
     return xr.DataArray(
         stack,
@@ -318,67 +323,72 @@ def _weights(
 
 
 def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
-    """Return the volume as a dask array of one chunk per slab."""
-    stack = images.data
-    if not isinstance(stack, da.Array):
-        stack = da.from_array(stack, chunks=(1, -1, -1))
-    # One name for all: hashing the plan anew for every node would take longer than the rest.
-    token = tokenize(plan.identity(), images.data.name)
-    align = dask.delayed(partial(_align_bands, plan), name=f"align-{token}", pure=True)
-    compute = dask.delayed(partial(_slab_volume, plan), name=f"slab-{token}", pure=True)
-    grid = plan.bands
-    shape = (grid.shape[0] // SLAB, grid.shape[1], SLAB)
-    bands = da.stack(
-        [
-            da.from_delayed(
-                align(t, stack[view], dask_key_name=f"bands-{token}-{t}"), shape, np.float32
-            )
-            for t, view in enumerate(plan.views)
-        ]
-    )
-    slabs = []
+    """Return the volume as a dask array of one chunk per slab.
+
+    The graph is written out: a view is aligned once, cut into bands, and a slab takes the bands
+    it needs.
+    """
+    stack = one_view_a_chunk(images)
+    token = tokenize(plan.identity(), stack.name)
+    aligned, band, slab_name = (f"{name}-{token}" for name in ("align", "band", "backproject"))
+    align, backproject = partial(_align_bands, plan), partial(_slab_volume, plan)
+    graph: dict[Any, Any] = {
+        (aligned, t): (align, t, (stack.name, view, 0, 0)) for t, view in enumerate(plan.views)
+    }
+    rows = []
     for slab in range(plan.slabs):
         first, last = plan.band_range(slab)
-        rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
-        size = (plan.volume.shape[0], rows, plan.volume.shape[2])
-        block = compute(
-            slab, bands[:, first : last + 1], first, dask_key_name=f"volume-{token}-{slab}"
-        )
-        slabs.append(da.from_delayed(block, size, np.float32))
-    volume: da.Array = da.concatenate(slabs, axis=1)
-    _PLANS[volume.name] = plan
+        parts = []
+        for t in range(len(plan.views)):
+            graph[band, slab, t] = (getitem, (aligned, t), slice(first, last + 1))
+            parts.append((band, slab, t))
+        graph[slab_name, 0, slab, 0] = (backproject, slab, first, parts)
+        rows.append(min(SLAB, plan.volume.shape[1] - slab * SLAB))
+    heights, _, width = plan.volume.shape
+    layers = HighLevelGraph.from_collections(slab_name, graph, dependencies=[stack])
+    volume = da.Array(layers, slab_name, ((heights,), tuple(rows), (width,)), np.float32)
+    _PLANS[slab_name] = plan
     return volume
 
 
+def one_view_a_chunk(images: xr.DataArray) -> da.Array:
+    """Return images (tilt, y, x) as a dask array of one whole image per chunk."""
+    stack = images.data
+    if not isinstance(stack, da.Array):
+        return da.from_array(stack, chunks=(1, -1, -1))
+    result: da.Array = stack.rechunk((1, -1, -1))
+    return result
+
+
 def _align_bands(plan: SlabPlan, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Align one view into bands of lanes."""
-    return plan.align(t, np.ascontiguousarray(image, np.float32))
+    """Align one view (1, y, x) into bands of lanes."""
+    return plan.align(t, np.ascontiguousarray(image[0], np.float32))
 
 
 def _align_image(
-    image: NDArray[np.float32],
     view: int,
     source: ViewSource,
     matrix: NDArray[np.float64],
     shift: NDArray[np.float64],
     grid: AlignedGrid,
+    image: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Return the aligned image (y, x)."""
-    raw = np.ascontiguousarray(image, np.float32)
+    """Return the aligned image (1, y, x) of a raw one (1, y, x)."""
+    raw = np.ascontiguousarray(image[0], np.float32)
     aligned, level = align_view(raw, view, source, matrix, shift, grid)
-    result: NDArray[np.float32] = aligned[0] + np.float32(level)
+    result: NDArray[np.float32] = aligned + np.float32(level)
     return result
 
 
 def _slab_volume(
-    plan: SlabPlan, slab: int, bands: NDArray[np.float32], first: int
+    plan: SlabPlan, slab: int, first: int, bands: list[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """Return one slab (z, y, x) from the bands of all views that it needs."""
+    """Return one slab (z, y, x) from each view's bands, beginning with band `first`."""
     depth = layer_depth(plan.volume.shape[0])
     heights, _, width = plan.volume.shape
     rows = min(SLAB, plan.volume.shape[1] - slab * SLAB)
     out = np.empty((heights, rows, width), np.float32)
-    for index, layer in enumerate(plan.layers(slab, lambda t, band: bands[t, band - first], depth)):
+    for index, layer in enumerate(plan.layers(slab, lambda t, band: bands[t][band - first], depth)):
         part = out[index * depth : (index + 1) * depth]
         for block, columns in enumerate(layer):
             at = block * columns.shape[2]
