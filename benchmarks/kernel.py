@@ -145,9 +145,8 @@ def _astra(size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float6
 def _scikit_image(
     size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float64]
 ) -> Rate:
-    shape = scikit_image_slice(sinograms[0], angles).shape
     cost = best_of(size.peer_repeats, lambda: scikit_image_slice(sinograms[0], angles))
-    return Rate("scikit-image, iradon", size.views * shape[0] * shape[1], cost, size.peer_repeats)
+    return Rate("scikit-image, iradon", size.views * size.width**2, cost, size.peer_repeats)
 
 
 def report(size: Size, folder: Path | None = None) -> str:

@@ -80,8 +80,14 @@ class AstraSlice:
 def scikit_image_slice(
     sinogram: NDArray[np.float32], tilt_angle: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return scikit-image's unfiltered back-projection, which is always square."""
-    result: Any = iradon(sinogram.T, theta=tilt_angle, filter_name=None, circle=False)
+    """Return scikit-image's unfiltered back-projection: a square as wide as the sinogram."""
+    result: Any = iradon(
+        sinogram.T,
+        theta=tilt_angle,
+        filter_name=None,
+        circle=False,
+        output_size=sinogram.shape[1],
+    )
     return np.asarray(result)
 
 

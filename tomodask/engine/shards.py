@@ -38,6 +38,8 @@ __all__ = [
     "configure_zarr",
     "create_array",
     "read_region",
+    "read_shard",
+    "stored_grid",
 ]
 
 
@@ -234,6 +236,66 @@ class ShardWriter:
         finally:
             self._stream.close()
             self._temporary.unlink(missing_ok=True)
+
+
+def stored_grid(array: Path) -> ShardGrid:
+    """Return the layout of an array that :func:`create_array` made.
+
+    Raises
+    ------
+    StoreError, FormatError
+        If the array is not there, or its description cannot be read.
+    """
+    with _readable(array):
+        stored = zarr.open_array(array, mode="r")
+        shards = stored.shards or stored.chunks
+        return ShardGrid(stored.shape, shards, stored.chunks, bool(stored.compressors))
+
+
+def read_shard(array: Path, grid: ShardGrid, index: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read what one shard holds of the array, in the calling thread.
+
+    Parameters
+    ----------
+    array
+        Folder of the array.
+    grid
+        Its layout.
+    index
+        Which shard.
+
+    Returns
+    -------
+    float32, cropped to the array.
+
+    Raises
+    ------
+    StoreError
+        If the shard is not there.
+    FormatError
+        If it is truncated or its index is damaged.
+    """
+    path = Path(array, "c", *map(str, index))
+    counts = tuple(s // c for s, c in zip(grid.shard, grid.chunk, strict=True))
+    size = 16 * int(np.prod(counts)) + 4
+    with _readable(path):
+        data = memoryview(path.read_bytes())
+        table = bytes(data[-size:-4])
+        if len(data) < size or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(table):
+            raise FormatError(
+                f"{path} is truncated or damaged: its index is not whole; remove this product and "
+                "make it again"
+            )
+        places = np.frombuffer(table, "<u8").reshape(*counts, 2)
+        out = np.empty(grid.shard, np.float32)
+        for chunk in np.ndindex(*counts):
+            start, length = (int(value) for value in places[chunk])
+            packed = data[start : start + length]
+            plain = _PACKER.decode(packed) if grid.compressed else packed
+            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
+            out[part] = np.frombuffer(plain, "<f4").reshape(grid.chunk)
+    region = grid.region(index)
+    return out[tuple(slice(0, part.stop - part.start) for part in region)]
 
 
 def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:

@@ -306,5 +306,6 @@ def _solve(
         axis_searched=searched,
         score=series.scores(),
         error=series.error,
-        found=series.found, evidence=series.evidence,
+        found=series.found,
+        evidence=series.evidence,
     )

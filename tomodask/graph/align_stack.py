@@ -13,7 +13,7 @@ import google_crc32c
 import numpy as np
 
 from tomodask.engine.files import write_whole
-from tomodask.engine.shards import read_region
+from tomodask.engine.shards import ShardGrid, read_shard
 from tomodask.errors import DataError, FormatError, ParameterError
 from tomodask.geometry import aligned_shape
 from tomodask.kernels.resample import resample, spline_image, transform_sizes
@@ -73,12 +73,15 @@ class ViewSource:
         A.
     checksums
         CRC-32C of every view's pixels; empty when unknown.
+    layout
+        Of the stored array; one shard is one view.
     """
 
     images: Path | None
     shape: tuple[int, int]
     pixel_size: float
     checksums: tuple[int, ...] = ()
+    layout: ShardGrid | None = None
 
     def read(self, view: int) -> NDArray[np.float32]:
         """Return one image (y, x).
@@ -88,9 +91,9 @@ class ViewSource:
         FormatError
             If the pixels are not those that were imported.
         """
-        if self.images is None:
+        if self.images is None or self.layout is None:
             raise ParameterError("these images are in memory; compute them, or store the series")
-        image = np.ascontiguousarray(read_region(self.images, (view,)), np.float32)
+        image = np.ascontiguousarray(read_shard(self.images, self.layout, (view, 0, 0))[0])
         if self.checksums and google_crc32c.value(image) != self.checksums[view]:
             raise FormatError(
                 f"view {view} of {self.images} is not what was imported: its checksum differs; "

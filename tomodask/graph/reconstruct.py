@@ -13,6 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from tomodask.engine.shards import stored_grid
 from tomodask.errors import (
     DataError,
     DoubleApplicationError,
@@ -266,6 +267,7 @@ def view_source(tilt_series: xr.Dataset) -> ViewSource:
         shape=(images.sizes["y"], images.sizes["x"]),
         pixel_size=float(tilt_series.attrs["pixel_size"]),
         checksums=tuple(int(value) for value in checksums),
+        layout=stored_grid(folder) if folder else None,
     )
 
 

@@ -49,7 +49,7 @@ _DRIFT, _LIMIT = 0.04, 0.4
 #: view of a hundred.
 _FOUND = 8.0
 #: Refining passes at most, and the change, pixels, below which no further one is made.
-_PASSES, _CONVERGED = 4, 0.1
+_PASSES, _CONVERGED = 2, 0.1
 
 
 class CoarseShifts:
@@ -104,7 +104,7 @@ class CoarseShifts:
         self._high_pass = 1 - np.exp(-0.5 * cycles**2)
         self.coherence = self._high_pass
         here = (np.eye(2), np.zeros(2))
-        self._spectra = {v: plane.whitened(plane.image(prepared[v], *here)) for v in self.views}
+        self.spectra = {v: plane.whitened(plane.image(prepared[v], *here)) for v in self.views}
 
     def align(self, references: int) -> None:
         """Find the shifts, with up to so many aligned views as the reference of each."""
@@ -132,8 +132,8 @@ class CoarseShifts:
         scores = np.full(len(self.angles), np.nan)
         rows, columns = self.plane.shape
         for view in self.views:
-            other = self._mapped(self._nearest(view, np.flatnonzero(self.found), 1)[0], view)
-            spectra = (self._spectra[view], self.plane.whitened(other))
+            other = self.mapped(self._nearest(view, np.flatnonzero(self.found), 1)[0], view)
+            spectra = (self.spectra[view], self.plane.whitened(other))
             own, reference = (
                 self.plane.correlation(spectrum * amplitude)[:rows, :columns]
                 for spectrum in spectra
@@ -179,8 +179,9 @@ class CoarseShifts:
     def _refine(self, references: int) -> float:
         """Correlate each view with its neighbours; return the largest change, pixels."""
         change = 0.0
-        for view in self.views[1:]:
-            others = self._nearest(view, np.flatnonzero(self.found), references)
+        for rank, view in enumerate(self.views[1:], 1):
+            among = self.views if references > 1 else self.views[:rank]
+            others = self._nearest(view, (v for v in among if self.found[v]), references)
             if not self.found[view]:
                 self.shift[view] = self.shift[others[0]]
             peak = self._measure(view, others, self.coherence)
@@ -207,14 +208,20 @@ class CoarseShifts:
             key=lambda o: (abs(self.angles[o] - self.angles[view]), abs(self.angles[o]), o),
         )[:count]
 
-    def _mapped(self, view: int, onto: int) -> NDArray[np.float32]:
-        matrix = stretch_matrix(self.axis, self.angles[view], self.angles[onto])
+    def mapped(self, view: int, onto: int, axis: float | None = None) -> NDArray[np.float32]:
+        """Return a view as it would look in the plane of another, by its own tilt axis or `axis`."""
+        axis = self.axis if axis is None else axis
+        matrix = stretch_matrix(axis, self.angles[view], self.angles[onto])
         shift = self.shift[view] - matrix @ self.shift[onto]
         return self.plane.image(self.prepared[view], matrix, shift)
 
-    def _depth(self, view: int, onto: int) -> NDArray[np.float32]:
+    def depth(self, view: int, onto: int, axis: float | None = None) -> NDArray[np.float32]:
+        """Return the coherence that the specimen's thickness leaves between two views."""
         return self.plane.depth_coherence(
-            self.axis, self.angles[view], self.angles[onto], self.thickness
+            self.axis if axis is None else axis,
+            self.angles[view],
+            self.angles[onto],
+            self.thickness,
         )
 
     def _measure(self, view: int, others: Iterable[int], coherence: FloatArray) -> Peak:
@@ -222,11 +229,11 @@ class CoarseShifts:
         expected = coherence.astype(np.float32)[self.plane.ring]
         reference = np.zeros(expected.shape, np.complex64)
         for other in others:
-            weight = coherence_weight(expected * self._depth(other, view))
-            reference += self.plane.whitened(self._mapped(other, view)) * weight
+            weight = coherence_weight(expected * self.depth(other, view))
+            reference += self.plane.whitened(self.mapped(other, view)) * weight
         height, width = self.plane.shape
         return find_peak(
-            self.plane.correlation(self._spectra[view] * reference.conj()),
+            self.plane.correlation(self.spectra[view] * reference.conj()),
             drift=_DRIFT * max(height, width),
             limit=(_LIMIT * width, _LIMIT * height),
         )
@@ -242,9 +249,9 @@ class CoarseShifts:
         aligned = [view for view in self.views if self.found[view]]
         for rank, view in enumerate(aligned[1:], 1):
             other = self._nearest(view, aligned[:rank], 1)[0]
-            depth = self._depth(other, view)
-            spectrum = self.plane.whitened(self._mapped(other, view))
-            product = (self._spectra[view] * spectrum.conj()).real
+            depth = self.depth(other, view)
+            spectrum = self.plane.whitened(self.mapped(other, view))
+            product = (self.spectra[view] * spectrum.conj()).real
             common += self.plane.ring_sums(product * depth)
             power += self.plane.ring_sums(depth**2)
         rings = np.ones(5)
