@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,14 +14,14 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["machine", "run", "table"]
+__all__ = ["load", "machine", "run", "table"]
 
 _PACKAGES = ("numpy", "scipy", "numba", "zarr", "dask", "astra-toolbox", "scikit-image")
 Size = TypeVar("Size")
 
 
 def machine() -> str:
-    """Return the processor, the memory, the versions and how busy the machine is."""
+    """Return the processor, the memory and the versions."""
     name, flags = platform.processor(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -36,11 +35,15 @@ def machine() -> str:
     vectors = next((unit for unit in ("avx512f", "avx2") if unit in flags.split()), "")
     memory = psutil.virtual_memory().total / 2**30
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{name}, {psutil.cpu_count()} cores, {vectors} {memory:.0f} GiB; "
-        f"Python {platform.python_version()}, {versions}; load {load}"
+        f"{name}, {psutil.cpu_count()} cores, {vectors or 'no AVX'}, {memory:.0f} GiB; "
+        f"Python {platform.python_version()}, {versions}"
     )
+
+
+def load() -> str:
+    """Return how many processes wanted to run, on average over 1, 5 and 15 minutes."""
+    return "load " + ", ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -70,5 +73,6 @@ def run(
     parser.add_argument("--size", choices=list(sizes), default=next(iter(sizes)))
     parser.add_argument("--folder", type=Path, help="where temporary files are made")
     arguments = parser.parse_args()
-    print(machine(), file=sys.stdout, flush=True)
+    print(f"{machine()}; {load()}", flush=True)
     print(report(sizes[arguments.size], arguments.folder))
+    print(f"\nAfterwards: {load()}")

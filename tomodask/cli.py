@@ -28,7 +28,6 @@ from tomodask.errors import (
     TomodaskError,
     TomodaskWarning,
 )
-from tomodask.exporting import check_tomogram
 
 __all__ = ["app", "main"]
 
@@ -375,10 +374,11 @@ def export(
     tree = td.open(series)
     with _progress(quiet) as listen:
         if tomogram is not None and out.suffix.lower() == ".png":
+            from tomodask.exporting import check_tomogram
             from tomodask.view.slices import level_for
 
             check_tomogram(tree, tomogram)
-            volume = level_for(tree[f"tomograms/{tomogram}/full"])
+            volume = level_for(tree["tomograms"].children[tomogram].children["full"])
             written = [td.orthoslices_png(volume, out)]
         elif tomogram is not None:
             written = [

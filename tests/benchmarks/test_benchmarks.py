@@ -76,10 +76,10 @@ def by_astra(rows: np.ndarray) -> np.ndarray:
 
 
 def by_scikit_image(rows: np.ndarray) -> np.ndarray:
-    square = scikit_image_slice(rows, ANGLES)
-    low = (len(square) - HEIGHTS) // 2
-    # Its centre is pixel n // 2, its z points down, its sum has the weight of an integral.
-    return square[low : low + HEIGHTS] * (2 * len(ANGLES) / np.pi)
+    low = (WIDTH - HEIGHTS) // 2
+    # Its z points down, and its sum has the weight of an integral over angles.
+    square = scikit_image_slice(rows, ANGLES)[::-1] * (2 * len(ANGLES) / np.pi)
+    return square[low : low + HEIGHTS]
 
 
 @pytest.mark.parametrize("program", [ours, by_gather_loop])
