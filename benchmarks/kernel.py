@@ -65,9 +65,7 @@ def measure(size: Size) -> dict[str, Rate]:
     """Return the rates by short name."""
     angles = tilts(size.views)
     sinograms = (
-        np.random.default_rng(0)
-        .normal(size=(size.rows, size.views, size.width))
-        .astype(np.float32)
+        np.random.default_rng(0).normal(size=(size.rows, size.views, size.width)).astype(np.float32)
     )
     with threadpool_limits(1):
         return {
@@ -113,9 +111,7 @@ def _tomodask(
     )
 
 
-def _gather_loop(
-    size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float64]
-) -> Rate:
+def _gather_loop(size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float64]) -> Rate:
     part = sinograms[: size.peer_rows]
     out = np.empty((len(part), size.heights, size.width), np.float32)
     cosines, sines = (f(np.deg2rad(angles)).astype(np.float32) for f in (np.cos, np.sin))
@@ -142,9 +138,7 @@ def _astra(size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float6
     return Rate("ASTRA, BP, linear", updates, cost, size.peer_repeats)
 
 
-def _scikit_image(
-    size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float64]
-) -> Rate:
+def _scikit_image(size: Size, sinograms: NDArray[np.float32], angles: NDArray[np.float64]) -> Rate:
     cost = best_of(size.peer_repeats, lambda: scikit_image_slice(sinograms[0], angles))
     return Rate("scikit-image, iradon", size.views * size.width**2, cost, size.peer_repeats)
 

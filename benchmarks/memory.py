@@ -122,9 +122,11 @@ def observe(command: list[str]) -> tuple[Observed, Cost]:
 def reconstruct(size: Size, store: Path) -> tuple[Observed, Cost]:
     """Run ``tomodask reconstruct`` on a series and watch it; the tomogram stays."""
     return observe(
-        [sys.executable, "-m", "tomodask", "reconstruct", str(store), "--quiet"]
-        + ["--thickness", str(size.heights), "--alignment", "none"]
-        + ["--memory-limit", size.memory_limit]
+        [
+            *(sys.executable, "-m", "tomodask", "reconstruct", str(store), "--quiet"),
+            *("--thickness", str(size.heights), "--alignment", "none"),
+            *("--memory-limit", size.memory_limit),
+        ]
     )
 
 

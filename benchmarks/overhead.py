@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.inputs import noise_series, temporary_folder
@@ -47,7 +48,7 @@ _COMMANDS = {
 def starting(size: Size) -> dict[str, Cost]:
     """Return what it costs to start Python, and the commands that do nothing else."""
     return {
-        name: best_of(size.repeats, lambda arguments=arguments: _python(arguments))
+        name: best_of(size.repeats, partial(_python, arguments))
         for name, arguments in _COMMANDS.items()
     }
 
@@ -62,8 +63,8 @@ def compiling(folder: Path) -> tuple[Cost, Cost]:
     options = ["--thickness", "16", "--alignment", "none", "--quiet", "--name"]
     first, second = (
         cost_of(
-            lambda name=name: _python(
-                ["-m", "tomodask", "reconstruct", str(store), *options, name], environment
+            partial(
+                _python, ["-m", "tomodask", "reconstruct", str(store), *options, name], environment
             )
         )
         for name in ("first", "second")
@@ -78,7 +79,7 @@ def per_task(tasks: int, folder: Path, scheduler: str = "threads") -> Cost:
     """
     few = tasks // 10
     less, more = (
-        cost_of(lambda count=count: _empty_tasks(count, folder / f"{scheduler}-{count}", scheduler))
+        cost_of(partial(_empty_tasks, count, folder / f"{scheduler}-{count}", scheduler))
         for count in (few, tasks)
     )
     return Cost(

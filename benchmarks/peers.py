@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import astra
+import astra  # type: ignore[import-untyped]
 import numba
 import numpy as np
 from skimage.transform import iradon
@@ -81,7 +81,7 @@ def scikit_image_slice(
     sinogram: NDArray[np.float32], tilt_angle: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Return scikit-image's unfiltered back-projection: a square as wide as the sinogram."""
-    result: Any = iradon(
+    result: Any = iradon(  # type: ignore[no-untyped-call]
         sinogram.T,
         theta=tilt_angle,
         filter_name=None,
@@ -91,7 +91,7 @@ def scikit_image_slice(
     return np.asarray(result)
 
 
-@numba.njit(nogil=True, fastmath=True)
+@numba.njit(nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
 def gather_loop(
     sinograms: NDArray[np.float32],
     cos_x: NDArray[np.float32],

@@ -122,7 +122,7 @@ def measure_astra(size: Size, folder: Path) -> tuple[Cost, Cost]:
     alone = []
 
     def once() -> None:
-        rows = td.open(store)["tilt_series/images"][:, : size.peer_rows].values
+        rows = td.open(store)["tilt_series"].to_dataset()["images"][:, : size.peer_rows].values
         with (
             AstraSlice(
                 tilts(size.views), width=size.width, heights=size.heights, algorithm="FBP"

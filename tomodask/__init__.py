@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tomodask.exporting import export_tomogram as export_tomogram
     from tomodask.geometry import Projection as Projection
     from tomodask.geometry import VolumeGrid as VolumeGrid
-    from tomodask.graph.reconstruct import align_stack as align_stack
+    from tomodask.graph.align_stack import align_stack as align_stack
     from tomodask.graph.reconstruct import reconstruct as reconstruct
     from tomodask.importing import import_stack as import_stack
-    from tomodask.summary import info as info
     from tomodask.io.series import open_series as open  # noqa: A004
     from tomodask.storing import store as store
+    from tomodask.summary import info as info
     from tomodask.view.images import orthoslices_png as orthoslices_png
 
 #: Public name -> where it lives. Imported on first use, so that ``import tomodask`` is quick.
@@ -37,7 +37,7 @@ _PUBLIC = {
     "Projection": ("tomodask.geometry", "Projection"),
     "VolumeGrid": ("tomodask.geometry", "VolumeGrid"),
     "align": ("tomodask.alignment", "align"),
-    "align_stack": ("tomodask.graph.reconstruct", "align_stack"),
+    "align_stack": ("tomodask.graph.align_stack", "align_stack"),
     "demo": ("tomodask.demonstration", "demo"),
     "export_alignment": ("tomodask.exporting", "export_alignment"),
     "export_stack": ("tomodask.exporting", "export_stack"),

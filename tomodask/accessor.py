@@ -74,7 +74,7 @@ class SeriesAccessor:
 
     def align_stack(self, **options: Any) -> xr.DataArray:
         """Return the aligned stack, lazily; see :func:`tomodask.align_stack`."""
-        from tomodask.graph.reconstruct import align_stack
+        from tomodask.graph.align_stack import align_stack
 
         return align_stack(self._tree, **options)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tomodask.engine.events import Event
 from tomodask.engine.files import explained, write_whole
 from tomodask.errors import ParameterError, ProductMissingError
-from tomodask.graph.reconstruct import chosen_projection
+from tomodask.graph.inputs import chosen_projection
 from tomodask.io.imod import write_angles, write_transforms, write_zfactors
 from tomodask.io.mrc_writer import MrcWriter
 

@@ -12,13 +12,14 @@ import zarr
 
 from tests.graph.sample import bead_errors, scattered_beads, tree_of, volume_grid
 from tomodask.errors import (
-    ProductMissingError,
     DataError,
     DoubleApplicationError,
     ParameterError,
+    ProductMissingError,
 )
 from tomodask.geometry import Projection
-from tomodask.graph.reconstruct import align_stack, reconstruct
+from tomodask.graph.align_stack import align_stack
+from tomodask.graph.reconstruct import reconstruct
 from tomodask.simulate import Gaussian, Phantom, beads_and_vesicles
 from tomodask.storing import store
 

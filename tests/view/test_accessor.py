@@ -35,7 +35,7 @@ def calls(monkeypatch):
 
 @pytest.mark.parametrize("method", ["reconstruct", "align_stack"])
 def test_series_goes_to_the_builders(series, calls, method):
-    kept = calls("tomodask.graph.reconstruct", method)
+    kept = calls(f"tomodask.graph.{method}", method)
     assert getattr(series.tomo, method)(binning=2, alignment="coarse") == "result"
     ((tree,), options) = kept[0]
     assert tree is series

@@ -7,29 +7,28 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
-from tomodask.engine.shards import stored_grid
 from tomodask.errors import (
     DataError,
-    DoubleApplicationError,
     ParameterError,
-    ProductMissingError,
 )
-from tomodask.geometry import VolumeGrid, centred_coordinates
-from tomodask.graph.align_stack import AlignedGrid, ViewSource, align_view, aligned_grid
+from tomodask.geometry import VolumeGrid
+from tomodask.graph.aligned_views import aligned_grid
+from tomodask.graph.inputs import (
+    chosen_projection,
+    one_view_a_chunk,
+    refuse_applied,
+    view_source,
+    written_out,
+)
 from tomodask.graph.slab_plan import SlabPlan
 from tomodask.kernels.weighting import RowFilter
 from tomodask.model import (
     SLAB,
     layer_depth,
-    nominal_projection,
-    projection_of,
-    stored_folder,
     validate,
     variable_attributes,
 )
@@ -37,11 +36,11 @@ from tomodask.model import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import dask.array as da
     from numpy.typing import NDArray
 
-    from tomodask.geometry import Projection
 
-__all__ = ["align_stack", "chosen_projection", "plan_of", "reconstruct"]
+__all__ = ["plan_of", "reconstruct"]
 
 #: Plans by the name of the dask array they belong to; the graph keeps them alive.
 _PLANS: WeakValueDictionary[str, SlabPlan] = WeakValueDictionary()
@@ -171,146 +170,9 @@ def reconstruct(
     )
 
 
-def align_stack(
-    series: xr.DataTree,
-    *,
-    binning: float = 1.0,
-    alignment: str | xr.Dataset | None = None,
-) -> xr.DataArray:
-    """Return the aligned stack, lazily: each view resampled once by its whole affine map.
-
-    Parameters
-    ----------
-    series, binning, alignment
-        As in :func:`reconstruct`.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``images (tilt, y, x)`` float32 of all views, excluded ones too. Each one's edges are
-        tapered to the mean of its border, which fills what lies outside the raw image. The tilt
-        axis is vertical, through the centre. The attribute ``applied`` says that the alignment
-        is.
-
-    Raises
-    ------
-    ProductMissingError
-        If there is no such alignment, or several and none is named.
-    """
-    tilt_series = series["tilt_series"].to_dataset()
-    validate(tilt_series, "tilt_series", source=str(series.name))
-    refuse_applied(tilt_series["images"], "alignment")
-    projection, label = chosen_projection(series, alignment)
-    source = view_source(tilt_series)
-    grid = aligned_grid(projection, source.shape, source.pixel_size, binning)
-    model = projection.slab_model()
-    images = tilt_series["images"]
-    views = one_view_a_chunk(images)
-    name = f"aligned-{tokenize(projection.digest(), source, grid, views.name)}"
-    graph = {
-        (name, t, 0, 0): (
-            partial(_align_image, t, source, model.matrix[t], model.shift[t], grid),
-            (views.name, t, 0, 0),
-        )
-        for t in range(len(projection))
-    }
-    stack = da.Array(
-        HighLevelGraph.from_collections(name, graph, dependencies=[views]),
-        name,
-        ((1,) * len(projection), (grid.shape[0],), (grid.shape[1],)),
-        np.float32,
-    )
-    return xr.DataArray(
-        stack,
-        dims=("tilt", "y", "x"),
-        coords={
-            "tilt_angle": ("tilt", projection.tilt_angle, {"units": "degree"}),
-            "included": tilt_series["included"],
-            "y": ("y", centred_coordinates(grid.shape[0], grid.pixel_size)),
-            "x": ("x", centred_coordinates(grid.shape[1], grid.pixel_size)),
-        },
-        name="images",
-        attrs={
-            "pixel_size": grid.pixel_size,
-            "applied": ["alignment"],
-            "provenance": {"step": "align_stack", "alignment": label, "binning": float(binning)},
-        },
-    )
-
-
-def refuse_applied(images: xr.DataArray, step: str) -> None:
-    """Raise if a step has already been applied to images.
-
-    Raises
-    ------
-    DoubleApplicationError
-        Naming the step.
-    """
-    if step in images.attrs.get("applied", []):
-        raise DoubleApplicationError(
-            f"the {step} has already been applied to these images; start from the stored series"
-        )
-
-
 def plan_of(volume: xr.DataArray) -> SlabPlan | None:
     """Return the plan of a lazy reconstruction, None for any other array."""
     return _PLANS.get(getattr(volume.data, "name", ""))
-
-
-def view_source(tilt_series: xr.Dataset) -> ViewSource:
-    """Return where the images of a tilt series are read from."""
-    images = tilt_series["images"]
-    folder = stored_folder(images)
-    checksums = tilt_series["checksum"].values if folder and "checksum" in tilt_series else ()
-    return ViewSource(
-        images=folder,
-        shape=(images.sizes["y"], images.sizes["x"]),
-        pixel_size=float(tilt_series.attrs["pixel_size"]),
-        checksums=tuple(int(value) for value in checksums),
-        layout=stored_grid(folder) if folder else None,
-    )
-
-
-def chosen_projection(
-    series: xr.DataTree, alignment: str | xr.Dataset | None
-) -> tuple[Projection, str]:
-    """Return the projection of the alignment asked for, and its name.
-
-    Raises
-    ------
-    ProductMissingError
-        If it is not there, or must be named because there are several.
-    DataError
-        If it has another number of views than the series.
-    """
-    if isinstance(alignment, xr.Dataset):
-        projection, label = projection_of(alignment), str(alignment.attrs.get("method", "given"))
-    elif alignment == "none":
-        projection, label = nominal_projection(series["tilt_series"].to_dataset()), "none"
-    else:
-        there = list(series["alignments"].children) if "alignments" in series.children else []
-        if alignment is None and len(there) != 1:
-            raise ProductMissingError(
-                f"{series.name} has {len(there)} alignments ({', '.join(there) or 'none'}): "
-                + (
-                    "name one with alignment= (--alignment)"
-                    if there
-                    else "make one with 'tomodask align', or give alignment='none'"
-                )
-            )
-        label = there[0] if alignment is None else alignment
-        if label not in there:
-            raise ProductMissingError(
-                f"{series.name} has no alignment {label!r} (there: {', '.join(there) or 'none'}); "
-                "give one of these, or 'none'"
-            )
-        projection = projection_of(series[f"alignments/{label}"].to_dataset())
-    count = series["tilt_series"].sizes["tilt"]
-    if len(projection) != count:
-        raise DataError(
-            f"alignment {label!r} has {len(projection)} views, {series.name} has {count}"
-        )
-    return projection, label
 
 
 def _weights(
@@ -347,39 +209,14 @@ def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
         graph[slab_name, 0, slab, 0] = (backproject, slab, first, parts)
         rows.append(min(SLAB, plan.volume.shape[1] - slab * SLAB))
     heights, _, width = plan.volume.shape
-    layers = HighLevelGraph.from_collections(slab_name, graph, dependencies=[stack])
-    volume = da.Array(layers, slab_name, ((heights,), tuple(rows), (width,)), np.float32)
+    volume = written_out(slab_name, graph, stack, ((heights,), tuple(rows), (width,)))
     _PLANS[slab_name] = plan
     return volume
-
-
-def one_view_a_chunk(images: xr.DataArray) -> da.Array:
-    """Return images (tilt, y, x) as a dask array of one whole image per chunk."""
-    stack = images.data
-    if not isinstance(stack, da.Array):
-        return da.from_array(stack, chunks=(1, -1, -1))
-    result: da.Array = stack.rechunk((1, -1, -1))
-    return result
 
 
 def _align_bands(plan: SlabPlan, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Align one view (1, y, x) into bands of lanes."""
     return plan.align(t, np.ascontiguousarray(image[0], np.float32))
-
-
-def _align_image(
-    view: int,
-    source: ViewSource,
-    matrix: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    grid: AlignedGrid,
-    image: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the aligned image (1, y, x) of a raw one (1, y, x)."""
-    raw = np.ascontiguousarray(image[0], np.float32)
-    aligned, level = align_view(raw, view, source, matrix, shift, grid)
-    result: NDArray[np.float32] = aligned + np.float32(level)
-    return result
 
 
 def _slab_volume(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomodask.engine.run import Stage, Task
-from tomodask.graph.align_stack import (
+from tomodask.graph.aligned_views import (
     AlignedGrid,
     ViewSource,
     align_view,

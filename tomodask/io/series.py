@@ -24,7 +24,7 @@ from tomodask.engine.files import explained
 from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.shards import ShardGrid, create_array
-from tomodask.errors import ProductMissingError, ParameterError, StoreError
+from tomodask.errors import ParameterError, ProductMissingError, StoreError
 from tomodask.io.ome_zarr import array_folder
 from tomodask.model import (
     SCHEMA_VERSION,

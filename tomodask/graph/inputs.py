@@ -1,0 +1,127 @@
+"""What the steps read: the images of a series, and the alignment that is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
+
+from tomodask.engine.shards import stored_grid
+from tomodask.errors import DataError, DoubleApplicationError, ProductMissingError
+from tomodask.graph.aligned_views import ViewSource
+from tomodask.model import nominal_projection, projection_of, stored_folder
+
+if TYPE_CHECKING:
+    from tomodask.geometry import Projection
+
+__all__ = [
+    "chosen_projection",
+    "one_view_a_chunk",
+    "refuse_applied",
+    "view_source",
+    "written_out",
+]
+
+
+def view_source(tilt_series: xr.Dataset) -> ViewSource:
+    """Return where the images of a tilt series are read from."""
+    images = tilt_series["images"]
+    folder = stored_folder(images)
+    checksums = tilt_series["checksum"].values if folder and "checksum" in tilt_series else ()
+    return ViewSource(
+        images=folder,
+        shape=(images.sizes["y"], images.sizes["x"]),
+        pixel_size=float(tilt_series.attrs["pixel_size"]),
+        checksums=tuple(int(value) for value in checksums),
+        layout=stored_grid(folder) if folder else None,
+    )
+
+
+def chosen_projection(
+    series: xr.DataTree, alignment: str | xr.Dataset | None
+) -> tuple[Projection, str]:
+    """Return the projection of the alignment asked for, and its name.
+
+    Raises
+    ------
+    ProductMissingError
+        If it is not there, or must be named because there are several.
+    DataError
+        If it has another number of views than the series.
+    """
+    if isinstance(alignment, xr.Dataset):
+        projection, label = projection_of(alignment), str(alignment.attrs.get("method", "given"))
+    elif alignment == "none":
+        projection, label = nominal_projection(series["tilt_series"].to_dataset()), "none"
+    else:
+        there = list(series["alignments"].children) if "alignments" in series.children else []
+        if alignment is None and len(there) != 1:
+            raise ProductMissingError(
+                f"{series.name} has {len(there)} alignments ({', '.join(there) or 'none'}): "
+                + (
+                    "name one with alignment= (--alignment)"
+                    if there
+                    else "make one with 'tomodask align', or give alignment='none'"
+                )
+            )
+        label = there[0] if alignment is None else alignment
+        if label not in there:
+            raise ProductMissingError(
+                f"{series.name} has no alignment {label!r} (there: {', '.join(there) or 'none'}); "
+                "give one of these, or 'none'"
+            )
+        projection = projection_of(series[f"alignments/{label}"].to_dataset())
+    count = series["tilt_series"].sizes["tilt"]
+    if len(projection) != count:
+        raise DataError(
+            f"alignment {label!r} has {len(projection)} views, {series.name} has {count}"
+        )
+    return projection, label
+
+
+def refuse_applied(images: xr.DataArray, step: str) -> None:
+    """Raise if a step has already been applied to images.
+
+    Raises
+    ------
+    DoubleApplicationError
+        Naming the step.
+    """
+    if step in images.attrs.get("applied", []):
+        raise DoubleApplicationError(
+            f"the {step} has already been applied to these images; start from the stored series"
+        )
+
+
+def one_view_a_chunk(images: xr.DataArray) -> da.Array:
+    """Return images (tilt, y, x) as a dask array of one whole image per chunk."""
+    stack = images.data
+    if not isinstance(stack, da.Array):
+        return da.from_array(stack, chunks=(1, -1, -1))
+    result: da.Array = stack.rechunk((1, -1, -1))
+    return result
+
+
+def written_out(
+    name: str, graph: dict[Any, Any], source: da.Array, chunks: tuple[tuple[int, ...], ...]
+) -> da.Array:
+    """Return a float32 dask array whose graph is given as it is.
+
+    Parameters
+    ----------
+    name
+        Of the array; the graph holds ``(name, block, ...)`` for each of its blocks.
+    graph
+        Key to task, beside the source's own.
+    source
+        Array whose blocks the graph takes.
+    chunks
+        Per axis.
+    """
+    dependencies: Any = [source]  # dask's own arrays do not satisfy its protocol for type checkers
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=dependencies)
+    array: da.Array = da.Array(layers, name, chunks, np.float32)
+    return array
