@@ -56,7 +56,7 @@ def noise_series(folder: Path, shape: tuple[int, int, int], *, tilt_axis: float)
         for view in range(shape[0]):
             writer.write(np.roll(noise, 37 * view, axis=1))
     store = td.import_stack(
-        stack, folder / "series.zarr", tilt_angles=tilts(shape[0]), tilt_axis=tilt_axis
+        stack, folder / "series.zarr", tilt_angles=list(tilts(shape[0])), tilt_axis=tilt_axis
     )
     stack.unlink()
     return store

@@ -70,6 +70,6 @@ def _chains(typingctx: Any, count: Any) -> Any:
     return types.float32(types.int64), codegen
 
 
-@numba.njit(nogil=True)
-def _spin(count: int) -> float:
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _spin(count: int) -> Any:
     return _chains(count)

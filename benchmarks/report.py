@@ -25,11 +25,8 @@ def machine() -> str:
     name, flags = platform.processor(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        fields = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in cpuinfo.read_text().splitlines()
-            if ":" in line
-        )
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        fields = {key.strip(): value.strip() for key, _, value in lines}
         name = f"{fields.get('model name', name)} (family {fields.get('cpu family', '?')})"
         flags = fields.get("flags", "")
     vectors = next((unit for unit in ("avx512f", "avx2") if unit in flags.split()), "")

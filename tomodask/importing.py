@@ -22,7 +22,7 @@ from tomodask.io.imod import read_angles, read_transforms, read_zfactors
 from tomodask.io.mdoc import read_mdoc
 from tomodask.io.series import create_series, images_folder, images_grid, write_alignment
 from tomodask.io.stack import StackInfo, open_stack, read_section
-from tomodask.model import alignment_dataset, variable_attributes
+from tomodask.model import alignment_dataset, provenance, variable_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,17 +142,17 @@ def import_stack(
         "pixel_size": float(size),
         **({} if axis is None else {"tilt_axis_angle": float(axis)}),
         **({"voltage": recorded.voltage} if recorded.voltage else {}),
-        "provenance": {
-            "step": "import",
-            "stack": str(info.path),
-            "stored_as": str(info.dtype),
-            "angles": recorded.source,
-            "given_by_user": [
+        "provenance": provenance(
+            "import",
+            stack=str(info.path),
+            stored_as=str(info.dtype),
+            angles=recorded.source,
+            given_by_user=[
                 name
                 for name, value in (("pixel_size", pixel_size), ("tilt_axis", tilt_axis))
                 if value is not None
             ],
-        },
+        ),
     }
     identity = {
         "step": "import stack",
@@ -323,11 +323,11 @@ def _imported_alignment(
         z_factor=(0.0, 0.0) if zfac is None else table(zfac, read_zfactors(zfac)),
     )
     files = {"xf": xf, "tlt": tlt, "xtilt": xtilt, "zfac": zfac}
-    provenance = {name: Path(path).name for name, path in files.items() if path is not None}
+    names = {name: Path(path).name for name, path in files.items() if path is not None}
     return alignment_dataset(
         projection,
         method="imported",
-        attributes={"provenance": {"step": "import alignment", "format": "imod", **provenance}},
+        attributes={"provenance": provenance("import alignment", format="imod", **names)},
     )
 
 

@@ -7,6 +7,7 @@ readers, graph builders and writers refer to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +32,12 @@ __all__ = [
     "layer_depth",
     "nominal_projection",
     "projection_of",
+    "provenance",
     "validate",
 ]
+
+#: Packages whose versions a result records.
+_SOFTWARE = ("tomodask", "numpy", "scipy", "numba", "zarr")
 
 #: Rows along the tilt axis that are stored, and computed, as one slab.
 SLAB = 64
@@ -279,6 +284,25 @@ def nominal_projection(series: xr.Dataset) -> Projection:
     return Projection.create(
         series["tilt_angle"].values, tilt_axis_angle=float(series.attrs.get("tilt_axis_angle", 0.0))
     )
+
+
+def provenance(step: str, **parameters: Any) -> dict[str, Any]:
+    """Return what a result says of its origin: the step, its parameters, the versions.
+
+    It holds nothing of when, where or by whom, so that equal results are equal to the last byte.
+    """
+    return {
+        "step": step,
+        **parameters,
+        "software": {name: _version(name) for name in _SOFTWARE},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def mark_stored(images: xr.DataArray, folder: Path) -> None:

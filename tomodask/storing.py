@@ -27,7 +27,7 @@ from tomodask.io.ome_zarr import (
 )
 from tomodask.io.series import check_name, tomogram_folder
 from tomodask.kernels.downsample import halve
-from tomodask.model import SLAB
+from tomodask.model import SLAB, provenance
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -116,11 +116,11 @@ def store(
             at_once(step, stages, resources)
             check_space(folder, layout.nbytes + plan.scratch_bytes)
             ledger.clear()
-            provenance = volume.attrs.get("provenance", {"step": "store"})
+            origin = volume.attrs.get("provenance", provenance("store"))
             with explained(folder):
                 if path is None:
                     zarr.open_group(folder.parents[2], mode="a").require_group(f"tomograms/{name}")
-                create_multiscale(folder, name, layout, {"provenance": provenance})
+                create_multiscale(folder, name, layout, {"provenance": origin})
         ledger.begin(identity)
         if not ledger.complete:
             check_space(folder, layout.nbytes + plan.scratch_bytes)

@@ -18,7 +18,7 @@ from tomodask.graph.inputs import (
     view_source,
     written_out,
 )
-from tomodask.model import validate
+from tomodask.model import provenance, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def align_stack(
         attrs={
             "pixel_size": grid.pixel_size,
             "applied": ["alignment"],
-            "provenance": {"step": "align_stack", "alignment": label, "binning": float(binning)},
+            "provenance": provenance("align_stack", alignment=label, binning=float(binning)),
         },
     )
 

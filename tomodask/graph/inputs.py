@@ -98,10 +98,11 @@ def refuse_applied(images: xr.DataArray, step: str) -> None:
 
 def one_view_a_chunk(images: xr.DataArray) -> da.Array:
     """Return images (tilt, y, x) as a dask array of one whole image per chunk."""
+    chunks = (1, -1, -1)
     stack = images.data
-    if not isinstance(stack, da.Array):
-        return da.from_array(stack, chunks=(1, -1, -1))
-    result: da.Array = stack.rechunk((1, -1, -1))
+    result: da.Array = (
+        stack.rechunk(chunks) if isinstance(stack, da.Array) else da.from_array(stack, chunks)
+    )
     return result
 
 

@@ -29,6 +29,7 @@ from tomodask.kernels.weighting import RowFilter
 from tomodask.model import (
     SLAB,
     layer_depth,
+    provenance,
     validate,
     variable_attributes,
 )
@@ -145,18 +146,20 @@ def reconstruct(
     attributes = variable_attributes("tomogram", "tomogram") | {
         "voxel_size": volume.voxel_size,
         "task_bytes": plan.task_bytes(layer_depth(volume.shape[0])),
-        "provenance": {
-            "step": "reconstruct",
-            "method": "wbp",
-            "series": str(series.name),
-            "alignment": label,
-            "binning": float(binning),
-            "thickness": int(thickness),
-            "weighting": weighting,
-            "radial": list(radial),
-            "sirt_like": sirt_like,
-            "excluded_views": sorted(set(range(len(images))) - set(plan.views)),
-        },
+        "provenance": provenance(
+            "reconstruct",
+            method="wbp",
+            series=str(series.name),
+            alignment=label,
+            binning=float(binning),
+            thickness=int(thickness),
+            weighting=weighting,
+            radial=list(radial),
+            sirt_like=sirt_like,
+            excluded_views=sorted(set(range(len(images))) - set(plan.views)),
+            geometry=plan.projection.digest(),
+            images=tokenize(source.checksums),
+        ),
     }
     return xr.DataArray(
         _lazy_volume(plan, images),

@@ -208,6 +208,16 @@ class CoarseShifts:
             key=lambda o: (abs(self.angles[o] - self.angles[view]), abs(self.angles[o]), o),
         )[:count]
 
+    def evidence_of(self, axis: float, references: int) -> FloatArray:
+        """Return each view's (tilt,) evidence were the tilt axis at `axis`; nothing is moved."""
+        kept, self.axis = self.axis, axis
+        evidence = np.zeros(len(self.angles))
+        for view in np.flatnonzero(self.found):
+            others = self._nearest(view, np.flatnonzero(self.found), references)
+            evidence[view] = self._measure(view, others, self.coherence).evidence
+        self.axis = kept
+        return evidence
+
     def mapped(self, view: int, onto: int, axis: float | None = None) -> NDArray[np.float32]:
         """Return a view as it would look in the plane of another, by its own tilt axis or `axis`."""
         axis = self.axis if axis is None else axis

@@ -2,10 +2,11 @@ r"""The direction of the tilt axis, from the images alone.
 
 Two things tell a tilt axis. Views stretched across it to a common tilt agree; and the profile
 along it, the sum over all lines that cross it at right angles, is the same in every view, however
-thick the specimen is: the common line of all views. Both are weighed as log-likelihoods and
-added. Stretching fails for thick isolated bodies, whose outline does not shrink with the tilt, and
-says so by a small likelihood, since only matter within the assumed thickness is expected to
-agree; the common line fails in views of little contrast, where it is made of few frequencies.
+thick the specimen is: the common line of all views. Stretching fails for thick isolated bodies,
+whose outline does not shrink with the tilt; the common line fails in views of little contrast,
+where it is made of few frequencies. So three log-likelihoods are added: of the profiles; of pairs
+of views far apart in tilt; and of the neighbours' correlations, each up to a limit beyond which it
+is certain, so that these decide where the contrast is low and nowhere else.
 
 For a frequency where two views have the values a and b, an unknown common power and an expected
 coherence c, the likelihood ratio against independence is ``(1 - c^2) / (1 - c rho)^2`` with
@@ -50,8 +51,12 @@ _REFERENCES = 4
 #: Step over the half circle, and then half-widths and steps around the best, degrees.
 _STEP = 10.0
 _REFINEMENTS = ((8.0, 2.0), (3.0, 1.0))
-#: Pairs of views that are compared: this many places apart in tilt.
-_LAGS = (1, 3, 8, 16)
+#: Pairs of views that are compared: this far apart in tilt, to a quarter of it, degrees. Closer
+#: pairs tell little of the axis and much of how the specimen differs from a thin plane.
+_SEPARATIONS = (24.0, 48.0)
+#: What one view's correlation with its neighbours adds at most: beyond doubt, a higher peak says
+#: no more of the axis.
+_EVIDENCE_LIMIT = 20.0
 #: How far the displacement of a pair, or of a profile, may differ from the alignment's, as a
 #: fraction of the edge: a trial axis moves them.
 _REACH = 0.06
@@ -102,7 +107,12 @@ def search_tilt_axis(
 
 def axis_likelihood(series: CoarseShifts, axis: float) -> float:
     """Return the log-likelihood ratio of a tilt axis for a series aligned with one nearby."""
-    return _stretch_likelihood(series, axis) + _line_likelihood(_profiles(series, axis))
+    evidence = series.evidence_of(axis, _REFERENCES)
+    return (
+        float(np.clip(evidence, 0, _EVIDENCE_LIMIT).sum())
+        + _stretch_likelihood(series, axis)
+        + _line_likelihood(_profiles(series, axis))
+    )
 
 
 def _stretch_likelihood(series: CoarseShifts, axis: float) -> float:
@@ -110,11 +120,9 @@ def _stretch_likelihood(series: CoarseShifts, axis: float) -> float:
     plane = series.plane
     coherence = series.coherence.astype(np.float32)[plane.ring]
     reach = _REACH * max(plane.shape)
-    ordered = [int(v) for v in np.argsort(series.angles, kind="stable") if series.found[v]]
     total = 0.0
-    for lag in _LAGS:
-        for one, other in zip(ordered, ordered[lag:], strict=False):
-            low, high = sorted((one, other), key=lambda v: abs(series.angles[v]))
+    for separation in _SEPARATIONS:
+        for low, high in _pairs(series, separation):
             expected = coherence * series.depth(low, high, axis)
             expected = np.clip(expected, -_COHERENCE_LIMIT, _COHERENCE_LIMIT)
             a, b = series.spectra[high], plane.whitened(series.mapped(low, high, axis))
@@ -130,6 +138,19 @@ def _stretch_likelihood(series: CoarseShifts, axis: float) -> float:
             rho = 2 * product.real / np.maximum(power, np.finfo(np.float32).tiny)
             total += float(np.sum(np.log1p(-(expected**2)) - 2 * np.log1p(-expected * rho)))
     return total
+
+
+def _pairs(series: CoarseShifts, separation: float) -> list[tuple[int, int]]:
+    """Return pairs of found views about so far apart in tilt, the lower tilt first."""
+    found = np.flatnonzero(series.found)
+    angles = series.angles[found]
+    pairs = []
+    for view in found:
+        partner = int(np.argmin(np.abs(angles - series.angles[view] - separation)))
+        if abs(angles[partner] - series.angles[view] - separation) <= separation / 4:
+            low, high = sorted((int(view), int(found[partner])), key=lambda v: abs(series.angles[v]))
+            pairs.append((low, high))
+    return pairs
 
 
 def _profiles(series: CoarseShifts, axis: float) -> FloatArray:
