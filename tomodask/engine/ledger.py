@@ -200,14 +200,14 @@ class Ledger:
         StoreError
             If the product's folder holds something else, which must not be overwritten.
         """
-        if not self.folder.exists() and self.product.is_dir():
-            strange = next(self.product.iterdir(), None)
-            if strange is not None:
-                raise StoreError(
-                    f"{self.product} holds files that are not part of a product of tomodask "
-                    f"({strange.name}); give another place, or remove them"
-                )
         with explained(self.folder):
+            if not self.folder.exists() and self.product.is_dir():
+                strange = next(self.product.iterdir(), None)
+                if strange is not None:
+                    raise StoreError(
+                        f"{self.product} holds files that are not part of a product of tomodask "
+                        f"({strange.name}); give another place, or remove them"
+                    )
             self.folder.mkdir(parents=True, exist_ok=True)
         self._holding = _Lock(self.folder / "lock")
         return self

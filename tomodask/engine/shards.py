@@ -271,14 +271,15 @@ def read_shard(array: Path, grid: ShardGrid, index: tuple[int, ...]) -> NDArray[
     Raises
     ------
     StoreError
-        If the shard is not there.
+        If the shard cannot be read.
     FormatError
-        If it is truncated or its index is damaged.
+        If it is missing, truncated or damaged.
     """
     path = Path(array, "c", *map(str, index))
     counts = tuple(s // c for s, c in zip(grid.shard, grid.chunk, strict=True))
     size = 16 * int(np.prod(counts)) + 4
     with _readable(path):
+        _require_shard(path)
         data = memoryview(path.read_bytes())
         table = bytes(data[-size:-4])
         if len(data) < size or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(table):
@@ -327,7 +328,8 @@ def _readable(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None
         raise StoreError(
             error.errno, f"cannot read {path}: {reason}; check its permissions and the disk"
         ) from error
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (ValueError, RuntimeError, KeyError, TypeError, SystemError, MemoryError) as error:
+        # The last two come of a damaged header of a packed chunk.
         where = f" at {_shown(region)}" if region else ""
         raise FormatError(
             f"cannot read {path}{where}: {error}; the store is damaged there: remove this product "
@@ -348,12 +350,15 @@ def _require_shards(
         inside = range(n)[part] if isinstance(part, slice) else [range(n)[part]]
         spans.append(range(inside[0] // s, inside[-1] // s + 1) if inside else range(0))
     for index in product(*spans):
-        shard = Path(path, "c", *map(str, index))
-        if not (shard.is_file() and shard.stat().st_size):
-            raise FormatError(
-                f"{shard} is missing or empty: the store is damaged; remove this product and make "
-                "it again"
-            )
+        _require_shard(Path(path, "c", *map(str, index)))
+
+
+def _require_shard(path: Path) -> None:
+    if not (path.is_file() and path.stat().st_size):
+        raise FormatError(
+            f"{path} is missing or empty: the store is damaged; remove this product and make it "
+            "again"
+        )
 
 
 def _shown(region: tuple[slice | int, ...]) -> str:

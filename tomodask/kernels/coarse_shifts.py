@@ -106,11 +106,11 @@ class CoarseShifts:
         here = (np.eye(2), np.zeros(2))
         self.spectra = {v: plane.whitened(plane.image(prepared[v], *here)) for v in self.views}
 
-    def align(self, references: int) -> None:
+    def align(self, references: int, *, passes: int = _PASSES) -> None:
         """Find the shifts, with up to so many aligned views as the reference of each."""
         self._choose_model()
         self._align_outwards(references)
-        for _ in range(_PASSES):
+        for _ in range(passes):
             self._measure_coherence()
             if self._refine(references) < _CONVERGED:
                 break

@@ -56,7 +56,7 @@ _REFINEMENTS = ((8.0, 2.0), (3.0, 1.0))
 _SEPARATIONS = (24.0, 48.0)
 #: What one view's correlation with its neighbours adds at most: beyond doubt, a higher peak says
 #: no more of the axis.
-_EVIDENCE_LIMIT = 20.0
+_EVIDENCE_LIMIT = 50.0
 #: How far the displacement of a pair, or of a profile, may differ from the alignment's, as a
 #: fraction of the edge: a trial axis moves them.
 _REACH = 0.06
@@ -90,15 +90,15 @@ def search_tilt_axis(
     here = (np.eye(2), np.zeros(2))
     binned = {view: small.view(plane.image(prepared[view], *here)) for view in views}
 
-    def aligned(axis: float) -> CoarseShifts:
+    def aligned(axis: float, passes: int) -> CoarseShifts:
         series = CoarseShifts(small, binned, angles, views, axis, thickness)
-        series.align(_REFERENCES)
+        series.align(_REFERENCES, passes=passes)
         return series
 
     candidates = np.arange(-90.0, 90.0, _STEP)
-    best = max(candidates, key=lambda axis: axis_likelihood(aligned(axis), axis))
+    best = max(candidates, key=lambda axis: axis_likelihood(aligned(axis, 0), axis))
     for width, step in _REFINEMENTS:
-        series = aligned(best)
+        series = aligned(best, 1)
         trials = best + np.arange(-width, width + step / 2, step)
         likelihood = np.array([axis_likelihood(series, axis) for axis in trials])
         best = _summit(trials, likelihood)
