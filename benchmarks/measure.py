@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Cost", "best_of", "cost_of"]
+__all__ = ["Cost", "best_of", "cost_of", "least"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ def best_of(
         if before is not None:
             before()
         costs.append(cost_of(function))
+    return least(costs)
+
+
+def least(costs: Sequence[Cost]) -> Cost:
+    """Return the least CPU and the least wall time."""
     return Cost(min(cost.cpu for cost in costs), min(cost.wall for cost in costs))
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomodask.alignment import align as align
+    from tomodask.alignment import store_alignment as store_alignment
     from tomodask.demonstration import demo as demo
     from tomodask.exporting import export_alignment as export_alignment
     from tomodask.exporting import export_stack as export_stack
@@ -48,6 +49,7 @@ _PUBLIC = {
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
     "reconstruct": ("tomodask.graph.reconstruct", "reconstruct"),
     "store": ("tomodask.storing", "store"),
+    "store_alignment": ("tomodask.alignment", "store_alignment"),
 }
 
 __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
@@ -65,6 +67,7 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "orthoslices_png",
     "reconstruct",
     "store",
+    "store_alignment",
 ]
 
 try:

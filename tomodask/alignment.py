@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Literal
 import dask
 
 from tomodask.engine.events import Event
-from tomodask.errors import ParameterError
+from tomodask.errors import DataError, ParameterError
 from tomodask.graph.align_coarse import coarse_alignment_dataset
 from tomodask.io.series import check_name, open_series, write_alignment
+from tomodask.model import validate
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from tomodask.engine.events import Listener
 
-__all__ = ["align"]
+__all__ = ["align", "store_alignment"]
 
 
 def align(
@@ -27,7 +28,7 @@ def align(
     name: str | None = None,
     tilt_axis: float | None = None,
     search_axis: bool = False,
-    reference: Literal["neighbour", "running"] = "neighbour",
+    reference: Literal["neighbour", "running"] = "running",
     overwrite: bool = False,
     progress: Listener | None = None,
 ) -> xr.Dataset:
@@ -48,7 +49,7 @@ def align(
     search_axis
         Whether to search for the axis although it is recorded.
     reference
-        Correlate with the neighbouring view, or with the running sum of the views aligned so far.
+        Correlate with the running sum of the views aligned so far, or with the neighbour alone.
     overwrite
         Whether an alignment of that name is replaced.
     progress
@@ -88,4 +89,45 @@ def align(
     write_alignment(path, label, alignment, overwrite=overwrite)
     if progress is not None:
         progress(Event(kind="task", step=f"align {label}", stage="correlate", done=1, total=1))
+    return alignment
+
+
+def store_alignment(
+    series: str | Path, alignment: xr.Dataset, *, name: str, overwrite: bool = False
+) -> xr.Dataset:
+    """Store an alignment that was made or changed by hand.
+
+    Parameters
+    ----------
+    series
+        Folder of the store.
+    alignment
+        With the variables of an alignment, one value per view of the series.
+    name
+        Name of the alignment.
+    overwrite
+        Whether an alignment of that name is replaced.
+
+    Returns
+    -------
+    xarray.Dataset
+        The alignment, as stored.
+
+    Raises
+    ------
+    SchemaError
+        If a variable is missing or of another kind.
+    DataError
+        If it has another number of views than the series.
+    ParameterError
+        If the name is taken and `overwrite` is false.
+    """
+    path = Path(series).expanduser().resolve()
+    views = open_series(path)["tilt_series"].sizes["tilt"]
+    validate(alignment, "alignment", source=f"alignment {name!r}")
+    if alignment.sizes["tilt"] != views:
+        raise DataError(
+            f"alignment {name!r} has {alignment.sizes['tilt']} views, {path} has {views}"
+        )
+    write_alignment(path, name, alignment, overwrite=overwrite)
     return alignment

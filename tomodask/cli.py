@@ -7,6 +7,7 @@ the end, what is finished is kept and the same command finishes it.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -182,7 +183,7 @@ def align(
     name: str | None = None,
     tilt_axis: float | None = None,
     search_axis: bool = False,
-    reference: Literal["neighbour", "running"] = "neighbour",
+    reference: Literal["neighbour", "running"] = "running",
     overwrite: bool = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -202,7 +203,7 @@ def align(
     search_axis
         Search for the axis although it is recorded.
     reference
-        Correlate with the neighbour, or with the running sum of the views aligned so far.
+        Correlate with the running sum of the views aligned so far, or with the neighbour alone.
     overwrite
         Replace an alignment of that name.
     quiet
@@ -468,6 +469,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     warnings.simplefilter("always", TomodaskWarning)
     warnings.showwarning = _show_warning
+    # A batch system ends a job so; the lock must not outlive it, for the job may go on elsewhere.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
@@ -480,6 +483,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), 3)
     except TomodaskError as error:
         return _fail(str(error), 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -8,7 +8,6 @@ and the remedy.
 from __future__ import annotations
 
 __all__ = [
-    "ProductMissingError",
     "ClusterError",
     "ConversionError",
     "DataError",
@@ -20,6 +19,7 @@ __all__ = [
     "MemoryLimitError",
     "ParameterError",
     "PlanMismatchError",
+    "ProductMissingError",
     "SchemaError",
     "ShardAlignmentError",
     "SpaceError",

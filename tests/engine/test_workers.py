@@ -100,7 +100,9 @@ def test_default_client_of_the_user_is_left_alone(tmp_path: Path, cluster: objec
 def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
     tasks = [Task("t", process_number, (tmp_path,))]
     with dask.config.set({"distributed.comm.timeouts.connect": "300ms"}):
-        with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: Timed out"):
+        with pytest.raises(
+            ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: Timed out"
+        ):
             run(tmp_path, Resources(scheduler="tcp://127.0.0.1:9"), tasks)
         with pytest.raises(ClusterError, match=r"answers at nonsense://here"):
             run(tmp_path, Resources(scheduler="nonsense://here"), tasks)

@@ -172,9 +172,7 @@ def test_stack_cut_while_it_is_read(inputs: Inputs, tmp_path: Path) -> None:
                 stream.truncate(1024 + 5 * HEIGHT * WIDTH * 4 + 8)
 
     with pytest.raises(FormatError, match=r"cut\.st: section 5 has 2 of its"):
-        import_stack(
-            stack, tmp_path / "s.zarr", tilt_angles=inputs.angles, workers=1, progress=cut
-        )
+        import_stack(stack, tmp_path / "s.zarr", tilt_angles=inputs.angles, workers=1, progress=cut)
     with pytest.raises(StoreError, match="not complete"):
         open_series(tmp_path / "s.zarr")
 
@@ -292,7 +290,9 @@ def test_task_error_says_what_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "write", faulty)
-        with pytest.raises(TaskError, match=r"task slab/\d failed: ZeroDivisionError: unforeseen; "):
+        with pytest.raises(
+            TaskError, match=r"task slab/\d failed: ZeroDivisionError: unforeseen; "
+        ):
             make(series, workers=1)
     before = tomogram_ledger(series).done()
     assert len(before) > VIEWS

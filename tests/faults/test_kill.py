@@ -164,6 +164,7 @@ def test_worker_of_a_cluster(
                 os.kill(victims[0], signal.SIGKILL)
 
         make(series, scheduler=client, progress=listen)
+        client.wait_for_workers(2, timeout=60)  # the cluster is closed when it is whole
     assert len(victims) == 1
     assert [e.done for e in events if e.kind == "end"] == [VIEWS, SLABS, DEEPER]
     assert_same(tomogram(series), tomogram(undisturbed))

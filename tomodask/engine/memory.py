@@ -87,10 +87,10 @@ def workers_that_fit(
     base = max(PROCESS_BYTES, psutil.Process().memory_info().rss)
     fit = (limit - base) // each
     if fit < 1:
+        rest = "two processes take" if processes else "this process takes"
         raise MemoryLimitError(
             f"{what} needs {format_bytes(base + each)} for one task ({format_bytes(task_bytes)} of "
-            f"arrays, the rest is what {'two processes take' if processes else 'this process takes'} "
-            f"beside them), the limit is {format_bytes(limit)}; give more memory, a larger binning, "
-            "or a smaller region"
+            f"arrays, the rest is what {rest} beside them), the limit is {format_bytes(limit)}; "
+            "give more memory, a larger binning, or a smaller region"
         )
     return int(min(fit, wanted))

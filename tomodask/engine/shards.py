@@ -39,6 +39,7 @@ __all__ = [
     "create_array",
     "read_region",
     "read_shard",
+    "reading",
     "stored_grid",
 ]
 
@@ -246,7 +247,7 @@ def stored_grid(array: Path) -> ShardGrid:
     StoreError, FormatError
         If the array is not there, or its description cannot be read.
     """
-    with _readable(array):
+    with reading(array):
         stored = zarr.open_array(array, mode="r")
         shards = stored.shards or stored.chunks
         return ShardGrid(stored.shape, shards, stored.chunks, bool(stored.compressors))
@@ -278,7 +279,7 @@ def read_shard(array: Path, grid: ShardGrid, index: tuple[int, ...]) -> NDArray[
     path = Path(array, "c", *map(str, index))
     counts = tuple(s // c for s, c in zip(grid.shard, grid.chunk, strict=True))
     size = 16 * int(np.prod(counts)) + 4
-    with _readable(path):
+    with reading(path):
         _require_shard(path)
         data = memoryview(path.read_bytes())
         table = bytes(data[-size:-4])
@@ -309,14 +310,23 @@ def read_region(path: Path, region: tuple[slice | int, ...]) -> NDArray[Any]:
     FormatError
         If its data is corrupt.
     """
-    with _readable(path, region):
+    with reading(path, region):
         array = zarr.open_array(path, mode="r")
         _require_shards(path, array.shape, array.shards or array.chunks, region)
         return np.asarray(array[region])
 
 
 @contextmanager
-def _readable(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None]:
+def reading(path: Path, region: tuple[slice | int, ...] = ()) -> Iterator[None]:
+    """Turn what Zarr and the system say of a store that cannot be read into our errors.
+
+    Raises
+    ------
+    StoreError
+        If the file is not there or may not be read.
+    FormatError
+        If what it holds is damaged.
+    """
     try:
         yield
     except TomodaskError:
@@ -399,7 +409,7 @@ class StoredArray:
         FormatError
             If what describes it is damaged.
         """
-        with _readable(path):
+        with reading(path):
             array = zarr.open_array(path, mode="r")
         return cls(path, array.shape, np.dtype(array.dtype)), array.shards or array.chunks
 

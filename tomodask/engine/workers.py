@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
@@ -162,15 +164,16 @@ def _client(resources: Resources, task_bytes: int, step: str, stack: ExitStack) 
         return client
     count = resources.at_once(task_bytes, step)
     try:
-        cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                memory_limit=0,
-                dashboard_address=None,
-                host="127.0.0.1",
+        with _interrupts_held():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address=None,
+                    host="127.0.0.1",
+                )
             )
-        )
     except RuntimeError as error:
         raise ClusterError(f"the worker processes did not start: {error} {_GUARD}") from error
     client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -181,6 +184,21 @@ _GUARD = (
     "A script that gives scheduler='processes' is run again by every worker process, so that its "
     "calls must stand under  if __name__ == '__main__'"
 )
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start threads and processes that leave Ctrl-C to this thread.
+
+    A terminal sends it to the worker processes too; they end when the cluster is closed. What is
+    started here inherits the mask, and so does what it starts later.
+    """
+    resource_tracker.ensure_running()  # which would undo the mask, were it started in between
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_child() -> bool:

@@ -50,15 +50,17 @@ class CoarseResult:
     Parameters
     ----------
     shift
-        (tilt, 2) raw (x, y) of the specimen's origin from the image centre, A.
+        (tilt, 2) raw (x, y) of the specimen's origin from the image centre, A. The origin is free:
+        it is the point at the image centre of the lowest view that correlates with others.
     tilt_axis_angle
         Degrees, counter-clockwise from +y. A searched one lies in (-90, 90]: turned by 180
         degrees it fits as well, and gives the specimen of the other hand.
     axis_searched
         Whether the axis was searched.
     score
-        (tilt,) correlation coefficient with the aligned view nearest in tilt, where the two
-        overlap, in the band where neighbours are coherent; NaN where excluded.
+        (tilt,) correlation coefficient with an aligned view, where the two overlap, in the band
+        where the two can agree (measured, and limited by the thickness): the better one of the
+        two nearest in tilt, 0 where there is none; NaN where excluded.
     error
         (tilt, 2) standard error, raw (x, y), A, that noise leaves in the shift relative to the
         view's references. It does not hold what adds up along the series, nor the depth of the
@@ -66,6 +68,9 @@ class CoarseResult:
     found
         (tilt,) bool: false where no significant correlation was found, or the view is excluded:
         its shift is interpolated between its neighbours in tilt.
+    evidence
+        (tilt,) log-likelihood ratio of the shift against no correlation: found is what exceeds 8.
+        0 for the first view and where excluded.
     """
 
     shift: FloatArray
@@ -202,7 +207,7 @@ def coarse_alignment_dataset(
             angles,
             views,
             pixel_size=pixel_size,
-            tilt_axis_angle=None if search else float(known),
+            tilt_axis_angle=None if search or known is None else float(known),
             near=None if known is None else float(known),
             reference=reference,
             thickness=thickness,
@@ -273,11 +278,12 @@ def _prepare(
     """Return a view cleaned of hot pixels, tapered and binned for correlation."""
     if image.shape != shape:
         raise DataError(f"view {view} has {image.shape} (y, x) pixels, the first one {shape}")
+    bad = int(np.count_nonzero(~np.isfinite(image)))
+    if bad:
+        raise DataError(f"view {view} has {bad} pixels that are not finite numbers; exclude it")
     clean = without_hot_pixels(image)
-    spread = float(np.ptp(clean))
-    if not spread > 0 or not np.isfinite(spread):
-        what = "is constant" if spread == 0 else "holds values that are not finite numbers"
-        raise DataError(f"view {view} {what}: it cannot be correlated; exclude it")
+    if np.ptp(clean) == 0:
+        raise DataError(f"view {view} is constant and cannot be correlated; exclude it")
     return Plane.create(shape, pixel_size, _LONGEST_EDGE).view(clean)
 
 

@@ -203,7 +203,8 @@ def write_bands(
     path = band_file(scratch, view)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as temporary:
-        bands.tofile(temporary)
+        # Not ndarray.tofile, which loses the reason for which a write fails.
+        temporary.write_bytes(bands.data)
     return image.nbytes, bands.nbytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -10,7 +11,12 @@ import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 
 from tomodask.engine.shards import stored_grid
-from tomodask.errors import DataError, DoubleApplicationError, ProductMissingError
+from tomodask.errors import (
+    DataError,
+    DoubleApplicationError,
+    ProductMissingError,
+    TomodaskWarning,
+)
 from tomodask.graph.aligned_views import ViewSource
 from tomodask.model import nominal_projection, projection_of, stored_folder
 
@@ -55,7 +61,15 @@ def chosen_projection(
     if isinstance(alignment, xr.Dataset):
         projection, label = projection_of(alignment), str(alignment.attrs.get("method", "given"))
     elif alignment == "none":
-        projection, label = nominal_projection(series["tilt_series"].to_dataset()), "none"
+        nominal = series["tilt_series"].to_dataset()
+        if "tilt_axis_angle" not in nominal.attrs:
+            warnings.warn(
+                f"{series.name} records no tilt axis: it is taken as vertical, 0 degrees; import "
+                "with tilt_axis (--tilt-axis), or align",
+                TomodaskWarning,
+                stacklevel=3,
+            )
+        projection, label = nominal_projection(nominal), "none"
     else:
         there = list(series["alignments"].children) if "alignments" in series.children else []
         if alignment is None and len(there) != 1:

@@ -18,6 +18,7 @@ from tomodask.graph.aligned_views import (
     AlignedGrid,
     ViewSource,
     align_view,
+    band_file,
     read_band,
     view_bytes,
     write_bands,
@@ -280,6 +281,7 @@ class SlabPlan:
                 f"view/{view}",
                 write_bands,
                 (self.source, view, model.matrix[t], model.shift[t], self.bands, SLAB, scratch),
+                scratch=band_file(scratch, view),
             )
             for t, view in enumerate(self.views)
         ]

@@ -23,7 +23,7 @@ import zarr
 from tomodask.engine.files import explained
 from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
-from tomodask.engine.shards import ShardGrid, create_array
+from tomodask.engine.shards import ShardGrid, create_array, reading
 from tomodask.errors import ParameterError, ProductMissingError, StoreError
 from tomodask.io.ome_zarr import array_folder
 from tomodask.model import (
@@ -181,15 +181,16 @@ def open_series(path: str | Path) -> xr.DataTree:
 
 def _open(path: Path, group: str, name: str) -> xr.Dataset:
     """Open a group: its large array lazily, one chunk per shard, the rest loaded."""
-    dataset = xr.open_dataset(
-        path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
-    )
     folder = path / group / name
+    with reading(path / group):
+        dataset = xr.open_dataset(
+            path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
+        )
+        rest = dataset.drop_vars(name).load()
     plan = Ledger(folder).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
     checksums = dataset["checksum"].values.tolist() if "checksum" in dataset.variables else []
     lazy = lazy_array(folder, group, plan, checksums)
     found = dataset[name].variable
-    rest = dataset.drop_vars(name).load()
     return rest.assign({name: (found.dims, lazy, found.attrs)})
 
 
@@ -221,9 +222,11 @@ def read_alignment(path: Path, name: str) -> xr.Dataset:
             f"{path} has no alignment {name!r} (there: {there}); make one with 'tomodask align', "
             "or give --alignment none"
         )
-    dataset = xr.open_dataset(
-        path, group=f"alignments/{name}", engine="zarr", consolidated=False, mask_and_scale=False
-    ).load()
+    group = f"alignments/{name}"
+    with reading(path / group):
+        dataset = xr.open_dataset(
+            path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
+        ).load()
     validate(dataset, "alignment", source=f"{path} alignment {name}")
     return dataset
 

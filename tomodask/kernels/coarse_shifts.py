@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomodask.kernels.correlate import Peak, Plane, Spectrum
+    from tomodask.kernels.correlate import Peak, Plane
     from tomodask.kernels.resample import SplineImage
 
     FloatArray = NDArray[np.float64]
@@ -126,19 +126,27 @@ class CoarseShifts:
         return shift
 
     def scores(self) -> FloatArray:
-        """Return each view's (tilt,) correlation coefficient with the nearest aligned view."""
-        self.shift = self.interpolated()
-        amplitude = np.sqrt(self.coherence).astype(np.float32)[self.plane.ring]
-        scores = np.full(len(self.angles), np.nan)
+        """Return each view's (tilt,) correlation coefficient with aligned views.
+
+        It is the better one of the two views nearest in tilt, so that one bad view does not
+        spoil its neighbours' scores; 0 where no other view is aligned.
+        """
+        kept, self.shift = self.shift, self.interpolated()
         rows, columns = self.plane.shape
+        coherence = self.coherence.astype(np.float32)[self.plane.ring]
+        scores = np.full(len(self.angles), np.nan)
         for view in self.views:
-            other = self.mapped(self._nearest(view, np.flatnonzero(self.found), 1)[0], view)
-            spectra = (self.spectra[view], self.plane.whitened(other))
-            own, reference = (
-                self.plane.correlation(spectrum * amplitude)[:rows, :columns]
-                for spectrum in spectra
-            )
-            scores[view] = overlap_correlation(own, np.where(other == 0, 0, reference))
+            each = []
+            for other in self._nearest(view, np.flatnonzero(self.found), 2):
+                mapped = self.mapped(other, view)
+                amplitude = np.sqrt(coherence * np.maximum(self.depth(other, view), 0))
+                own, reference = (
+                    self.plane.correlation(spectrum * amplitude)[:rows, :columns]
+                    for spectrum in (self.spectra[view], self.plane.whitened(mapped))
+                )
+                each.append(overlap_correlation(own, np.where(mapped == 0, 0, reference)))
+            scores[view] = max(each, default=0.0)
+        self.shift = kept
         return scores
 
     def _choose_model(self) -> None:
@@ -212,14 +220,14 @@ class CoarseShifts:
         """Return each view's (tilt,) evidence were the tilt axis at `axis`; nothing is moved."""
         kept, self.axis = self.axis, axis
         evidence = np.zeros(len(self.angles))
-        for view in np.flatnonzero(self.found):
+        for view in map(int, np.flatnonzero(self.found)):
             others = self._nearest(view, np.flatnonzero(self.found), references)
             evidence[view] = self._measure(view, others, self.coherence).evidence
         self.axis = kept
         return evidence
 
     def mapped(self, view: int, onto: int, axis: float | None = None) -> NDArray[np.float32]:
-        """Return a view as it would look in the plane of another, by its own tilt axis or `axis`."""
+        """Return a view as it looks in the plane of another, by `axis` if given."""
         axis = self.axis if axis is None else axis
         matrix = stretch_matrix(axis, self.angles[view], self.angles[onto])
         shift = self.shift[view] - matrix @ self.shift[onto]

@@ -49,9 +49,9 @@ __all__ = [
     "without_hot_pixels",
 ]
 
-#: A pixel is hot when it exceeds the median of the 5 x 5 around it by this many standard
-#: deviations of the image's own noise.
-_HOT_PIXEL = 8.0
+#: A pixel is hot when it exceeds all but the _CLUSTER brightest of the 5 x 5 around it by this many
+#: standard deviations of the image's own noise.
+_HOT_PIXEL, _CLUSTER = 8.0, 5
 #: Coherences above this weigh as this much: the weight has a pole at 1.
 _COHERENCE_LIMIT = 0.9
 #: The taper at the images' edges is this fraction of the shorter edge wide.
@@ -82,12 +82,14 @@ def without_hot_pixels(image: NDArray[np.generic]) -> NDArray[np.float32]:
     rows, columns = np.nonzero(clean > np.median(clean[::4, ::4]) + _HOT_PIXEL * noise)
     if not len(rows):
         return clean
+    # Reflected at the edges, so that no pixel is its own neighbour.
     reach = np.arange(-2, 3)
-    around_y = np.clip(rows[:, None, None] + reach[:, None], 0, clean.shape[0] - 1)
-    around_x = np.clip(columns[:, None, None] + reach[None, :], 0, clean.shape[1] - 1)
-    around = np.median(clean[around_y, around_x].reshape(len(rows), -1), axis=1)
-    hot = clean[rows, columns] - around > _HOT_PIXEL * noise
-    clean[rows[hot], columns[hot]] = around[hot]
+    last_y, last_x = clean.shape[0] - 1, clean.shape[1] - 1
+    around_y = last_y - np.abs(last_y - np.abs(rows[:, None, None] + reach[:, None]))
+    around_x = last_x - np.abs(last_x - np.abs(columns[:, None, None] + reach[None, :]))
+    around = np.sort(clean[around_y, around_x].reshape(len(rows), -1), axis=1)
+    hot = clean[rows, columns] - around[:, -1 - _CLUSTER] > _HOT_PIXEL * noise
+    clean[rows[hot], columns[hot]] = around[hot, around.shape[1] // 2]
     return clean
 
 
@@ -160,10 +162,7 @@ class Plane:
 
     def ring_sums(self, values: NDArray[np.float32]) -> FloatArray:
         """Return the (ring,) sums of (y, x) values of the half spectrum."""
-        sums: FloatArray = np.bincount(
-            self.ring.ravel(), values.ravel(), minlength=int(self.ring.max()) + 1
-        )
-        return sums
+        return np.bincount(self.ring.ravel(), values.ravel()).astype(np.float64)
 
     def view(self, image: NDArray[np.generic]) -> SplineImage:
         """Return the spline coefficients of a raw image, tapered and low-passed for the plane."""
@@ -198,7 +197,8 @@ class Plane:
             lane_step=(step[1, 0], step[0, 0]),
             out=out,
         )
-        return out[0]
+        mapped: NDArray[np.float32] = out[0]
+        return mapped
 
     def whitened(self, image: NDArray[np.float32]) -> Spectrum:
         """Return the half spectrum of a (y, x) image, of unit mean power on every ring."""
@@ -250,7 +250,8 @@ class Peak:
     evidence
         ``significance^2 / 2`` less what the prior takes off for the distance.
     error
-        (x, y) standard error of the displacement that the correlation's noise leaves, pixels.
+        (x, y) standard error of the displacement that the correlation's noise leaves, pixels. The
+        specimen's own structure counts as noise, so that it is an upper estimate.
     """
 
     displacement: tuple[float, float]
@@ -264,7 +265,6 @@ def find_peak(
     *,
     drift: float,
     limit: tuple[float, float],
-    around: tuple[float, float] = (0.0, 0.0),
 ) -> Peak:
     """Return the most probable displacement under a prior for short ones.
 
@@ -280,22 +280,22 @@ def find_peak(
         Scale of the prior, pixels.
     limit
         Largest (x, y) displacement, pixels.
-    around
-        (x, y) centre of the prior, pixels.
     """
     height, width = correlation.shape
-    reach_x, reach_y = (min(int(n), (size - 3) // 2) for n, size in zip(limit, (width, height), strict=True))
+    reach_x = min(int(limit[0]), (width - 3) // 2)
+    reach_y = min(int(limit[1]), (height - 3) // 2)
     y, x = np.arange(-reach_y, reach_y + 1), np.arange(-reach_x, reach_x + 1)
     deviation = float(correlation.std())
     if deviation == 0:
         return Peak((0.0, 0.0), 0.0, 0.0, (np.inf, np.inf))
     near = correlation[np.ix_(y, x)] / np.float32(deviation)
-    squared = ((y[:, None] - around[1]) ** 2 + (x[None, :] - around[0]) ** 2) / drift**2
+    squared = (y[:, None] ** 2 + x[None, :] ** 2) / drift**2
     evidence = 0.5 * near * np.abs(near) - 1.5 * np.log1p(squared)
     row, column = np.unravel_index(int(np.argmax(evidence)), evidence.shape)
     top, left = int(y[row]), int(x[column])
-    box = correlation[np.ix_(np.arange(top - 1, top + 2), np.arange(left - 1, left + 2))] / deviation
-    offset, curvature = _parabola(box.astype(np.float64))
+    around = np.arange(-1, 2)
+    box = correlation[np.ix_(top + around, left + around)].astype(np.float64) / deviation
+    offset, curvature = _parabola(box)
     slope = [float(np.std(np.diff(correlation, axis=axis))) / deviation for axis in (1, 0)]
     return Peak(
         displacement=(left + offset[0], top + offset[1]),

@@ -49,7 +49,7 @@ _EDGE = 160
 #: Aligned views that each view is correlated with.
 _REFERENCES = 4
 #: Step over the half circle, and then half-widths and steps around the best, degrees.
-_STEP = 10.0
+_STEP = 12.0
 _REFINEMENTS = ((8.0, 2.0), (3.0, 1.0))
 #: Pairs of views that are compared: this far apart in tilt, to a quarter of it, degrees. Closer
 #: pairs tell little of the axis and much of how the specimen differs from a thin plane.
@@ -148,7 +148,8 @@ def _pairs(series: CoarseShifts, separation: float) -> list[tuple[int, int]]:
     for view in found:
         partner = int(np.argmin(np.abs(angles - series.angles[view] - separation)))
         if abs(angles[partner] - series.angles[view] - separation) <= separation / 4:
-            low, high = sorted((int(view), int(found[partner])), key=lambda v: abs(series.angles[v]))
+            pair = (int(view), int(found[partner]))
+            low, high = sorted(pair, key=lambda v: abs(series.angles[v]))
             pairs.append((low, high))
     return pairs
 
@@ -167,11 +168,9 @@ def _profiles(series: CoarseShifts, axis: float) -> FloatArray:
     angle = np.deg2rad(axis)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     profiles = []
-    for view in np.flatnonzero(series.found):
+    for view in map(int, np.flatnonzero(series.found)):
         scale = np.cos(np.deg2rad(series.angles[view]))
-        image = plane.image(
-            series.prepared[view], turn @ np.diag([scale, 1.0]), series.shift[view]
-        )
+        image = plane.image(series.prepared[view], turn @ np.diag([scale, 1.0]), series.shift[view])
         profiles.append(scale * image[middle].sum(axis=1) * taper)
     return np.array(profiles)
 
