@@ -17,6 +17,7 @@ from PIL import Image
 
 import tomodask as td
 from tomodask.cli import main
+from tomodask.errors import DataError, ParameterError, SchemaError, TomodaskWarning
 from tomodask.geometry import Projection
 from tomodask.io.imod import read_angles, read_transforms, write_angles, write_transforms
 from tomodask.io.mrc_writer import MrcWriter
@@ -216,6 +217,30 @@ def test_exit_codes(series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "MiB" in message
     assert "1.0 MiB" in message or "976.6 KiB" in message
     assert main([*lean, "--thickness", "0"]) == 2
+
+
+def test_alignments_made_by_hand_are_stored(series: Path, tmp_path: Path) -> None:
+    tree = td.open(series)
+    moved = tree["alignments/imported"].to_dataset()
+    moved["shift_x"] = moved["shift_x"] + 16.0
+    td.store_alignment(series, moved, name="moved")
+    assert "moved" in td.open(series)["alignments"].children
+    td.export_alignment(td.open(series), tmp_path, alignment="moved")
+    transforms = read_transforms(tmp_path / "moved.xf")
+    shift = Projection.from_transforms(transforms, 8.0, TILTS).shift
+    np.testing.assert_allclose(shift - truth().shift, [[16.0, 0.0]] * 21, atol=2e-3)
+    with pytest.raises(ParameterError, match="already"):
+        td.store_alignment(series, moved, name="moved")
+    with pytest.raises(DataError, match="20 views"):
+        td.store_alignment(series, moved.isel(tilt=slice(20)), name="short")
+    with pytest.raises(SchemaError, match="shift_y"):
+        td.store_alignment(series, moved.drop_vars("shift_y"), name="bare")
+
+
+def test_unknown_axis_is_told(stack: Path, tmp_path: Path) -> None:
+    path = td.import_stack(stack / "a.st", tmp_path / "b.zarr", tilt_angles=stack / "a.tlt")
+    with pytest.warns(TomodaskWarning, match="records no tilt axis"):
+        td.reconstruct(td.open(path), thickness=20, alignment="none")
 
 
 def test_demo_makes_what_it_says(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def cluster() -> Iterator[LocalCluster]:
         warnings.catch_warnings(),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None,
+            scheduler_kwargs={'dashboard_address': '127.0.0.1:0'},
             protocol="tcp", host="127.0.0.1", memory_limit="4GiB",
         ) as found,
     ):  # fmt: skip

@@ -4,7 +4,6 @@ import errno
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from tomodask.errors import DataError, MemoryLimitError, ParameterError, StoreEr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from distributed import LocalCluster
 
@@ -196,7 +196,7 @@ def test_error_with_a_remedy_passes_as_it_is(
     ledger: Ledger, tmp_path: Path, resources: Resources
 ) -> None:
     error = DataError("section 3 of s.st holds NaN; exclude it")
-    with pytest.raises(DataError, match="section 3 of s.st holds NaN"):
+    with pytest.raises(DataError, match=r"section 3 of s\.st holds NaN"):
         run_stages("it", [Stage("s", [Task("a", wrong, (error,))], 1)], ledger, resources)
 
 

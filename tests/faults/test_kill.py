@@ -53,7 +53,7 @@ def test_import(
     arguments = inputs.import_arguments(out)
     assert command(*arguments, "--workers", "2", fault=fault).returncode == KILLED
     if fault != "finish":
-        with pytest.raises(StoreError, match="not complete|no tilt series"):
+        with pytest.raises(StoreError, match=r"not complete|no tilt series"):
             open_series(out)
     before = marks(images_ledger(out))
     inputs.import_to(out, workers=1)
@@ -149,7 +149,8 @@ def test_worker_of_a_cluster(
     victims: list[int] = []
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1",
+            n_workers=2, threads_per_worker=1, dashboard_address=None,
+            scheduler_kwargs={'dashboard_address': '127.0.0.1:0'}, host="127.0.0.1",
             memory_limit=0,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.conftest import contents, make, tomogram
-from tomodask.errors import ParameterError, TomodaskError
+from tomodask.errors import ParameterError
 from tomodask.graph.reconstruct import reconstruct
 from tomodask.io.series import open_series
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_import(values: dict[str, object], inputs: Inputs, tmp_path: Path) -> No
     from tomodask.importing import import_stack
 
     given = {"tilt_angles": inputs.angles} | values
-    with pytest.raises(ParameterError, match="give|has sections|leaves fewer"):
+    with pytest.raises(ParameterError, match=r"give|has sections|leaves fewer"):
         import_stack(inputs.stack, tmp_path / "s.zarr", **given)  # type: ignore[arg-type]
     assert not (tmp_path / "s.zarr").exists()
 

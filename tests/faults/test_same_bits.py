@@ -47,7 +47,8 @@ def test_cluster(kind: str, series: Path, undisturbed: Path) -> None:
 
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1",
+            n_workers=1, threads_per_worker=2, dashboard_address=None,
+            scheduler_kwargs={'dashboard_address': '127.0.0.1:0'}, host="127.0.0.1",
             memory_limit="4GiB",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -155,6 +156,7 @@ def _client(resources: Resources, task_bytes: int, step: str, stack: ExitStack) 
     client: Client
     if scheduler != "processes":
         try:
+            _probe(scheduler)
             client = stack.enter_context(Client(scheduler, set_as_default=False))
         except (OSError, ValueError) as error:
             raise ClusterError(
@@ -172,12 +174,31 @@ def _client(resources: Resources, task_bytes: int, step: str, stack: ExitStack) 
                     memory_limit=0,
                     dashboard_address=None,
                     host="127.0.0.1",
+                    # Any port for what it serves all the same: several runs share a machine.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 )
             )
     except RuntimeError as error:
-        raise ClusterError(f"the worker processes did not start: {error} {_GUARD}") from error
+        raise ClusterError(f"the worker processes did not start ({error}). {_GUARD}") from error
     client = stack.enter_context(Client(cluster, set_as_default=False))
     return client
+
+
+def _probe(address: str) -> None:
+    """Raise OSError or ValueError unless something listens at an address.
+
+    A Client that cannot connect would leave its thread behind.
+    """
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    async def greet() -> None:
+        comm = await connect(address, **Security().get_connection_args("client"))
+        await comm.close()
+
+    # In a thread of its own: a notebook's has an event loop that runs.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, greet()).result()
 
 
 _GUARD = (
