@@ -71,7 +71,7 @@ def wrong(error: Exception) -> tuple[int, int]:
 
 def touched(tmp_path: Path) -> dict[str, int]:
     """How many times each file was touched."""
-    return {path.name: path.stat().st_size for path in sorted((tmp_path / "out").iterdir())}
+    return {path.name: path.stat().st_size for path in sorted((tmp_path / "out").glob("*"))}
 
 
 def stages_of(tmp_path: Path, *sizes: int) -> list[Stage]:
@@ -183,13 +183,21 @@ def test_failure_names_the_task_and_keeps_the_rest(
     assert set(touched(tmp_path)) == {str(i) for i in range(4)}
 
 
-def test_failure_stops_what_has_not_begun(ledger: Ledger, tmp_path: Path) -> None:
+def touch_slowly(path: Path) -> tuple[int, int]:
+    time.sleep(0.02)
+    return touch(path)
+
+
+def test_failure_stops_what_has_not_begun(
+    ledger: Ledger, tmp_path: Path, resources: Resources
+) -> None:
     tasks = [Task("bad", wrong, (ValueError("no"),))]
-    tasks += [Task(f"c/{i}", touch, (tmp_path / "out" / f"c{i}",)) for i in range(200)]
+    tasks += [Task(f"c/{i}", touch_slowly, (tmp_path / "out" / f"c{i}",)) for i in range(200)]
     with pytest.raises(TaskError, match="bad"):
-        run_stages("it", [Stage("s", tasks, 1)], ledger, Resources(workers=2))
-    assert len(touched(tmp_path)) < 20
-    assert ledger.done() == {f"c/{name[1:]}" for name in touched(tmp_path)}
+        run_stages("it", [Stage("s", tasks, 1)], ledger, resources)
+    time.sleep(0.2)  # a cluster may still be at work on what it had begun
+    assert len(touched(tmp_path)) < 100
+    assert ledger.done() <= {f"c/{name[1:]}" for name in touched(tmp_path)}
 
 
 def test_error_with_a_remedy_passes_as_it_is(

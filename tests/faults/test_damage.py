@@ -236,7 +236,7 @@ def test_stack_without_pixels(tmp_path: Path, inputs: Inputs) -> None:
 def test_constant_images(tmp_path: Path) -> None:
     """Nothing to see is no error: an empty region of a specimen gives an empty tomogram."""
     stack = write_stack(tmp_path / "flat.st", np.full((VIEWS, 80, 70), 7.0))
-    path = import_stack(stack, tmp_path / "s.zarr", tilt_angles=ANGLES)
+    path = import_stack(stack, tmp_path / "s.zarr", tilt_angles=ANGLES, tilt_axis=4.0)
     make(path, thickness=8)
     found = open_series(path)["tomograms/wbp/full/0"]["tomogram"].values
     assert np.abs(found).max() < 1e-4

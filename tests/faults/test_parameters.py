@@ -21,17 +21,13 @@ if TYPE_CHECKING:
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
 NAN, INF = float("nan"), float("inf")
-UNCHECKED = pytest.mark.xfail(strict=True, reason="reconstruct takes any thickness")
 
 
 @pytest.mark.parametrize(
     "values",
     [
         {"thickness": 0}, {"thickness": -5}, {"thickness": 2.5},
-        *(
-            pytest.param({"thickness": value}, marks=UNCHECKED)
-            for value in (NAN, INF, 10**12)
-        ),
+        {"thickness": NAN}, {"thickness": INF}, {"thickness": 10**12},
         {"binning": 0}, {"binning": -1}, {"binning": 0.5}, {"binning": NAN}, {"binning": INF},
         {"binning": 1000},
         {"x_range": (0, 10**6)}, {"y_range": (-5, 5)}, {"z_range": (5, 5)}, {"x_range": (9, 3)},

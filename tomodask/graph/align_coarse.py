@@ -39,6 +39,8 @@ Reference = Literal["neighbour", "running"]
 _LONGEST_EDGE = 512
 #: Aligned views that make up a running reference, the nearest in tilt.
 _REFERENCES = 8
+#: Largest thickness that is used, as a fraction of the shorter edge.
+_THICKEST = 0.25
 #: Steepest tilt, degrees, whose image can be stretched to another tilt's.
 _STEEPEST = 85.0
 
@@ -300,7 +302,7 @@ def _solve(
 ) -> CoarseResult:
     _check(reference, thickness)
     plane = Plane.create(shape, pixel_size, _LONGEST_EDGE)
-    thickness = min(thickness, min(plane.shape) * plane.pixel_size / 4)
+    thickness = min(thickness, min(plane.shape) * plane.pixel_size * _THICKEST)
     searched = tilt_axis_angle is None
     if tilt_axis_angle is None:
         tilt_axis_angle = search_tilt_axis(plane, prepared, angles, views, thickness)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_of", "reconstruct"]
 
+#: Largest thickness that is believed, voxels.
+_THICKEST = 32768
 #: Plans by the name of the dask array they belong to; the graph keeps them alive.
 _PLANS: WeakValueDictionary[str, SlabPlan] = WeakValueDictionary()
 
@@ -124,8 +126,10 @@ def reconstruct(
     projection, label = chosen_projection(series, alignment)
     source = view_source(tilt_series)
     aligned = aligned_grid(projection, source.shape, source.pixel_size, binning)
-    if int(thickness) != thickness or thickness < 1:
-        raise ParameterError(f"thickness {thickness}: give a whole number of voxels >= 1")
+    if not (1 <= thickness <= _THICKEST and int(thickness) == thickness):
+        raise ParameterError(
+            f"thickness {thickness}: give a whole number of voxels from 1 to {_THICKEST}"
+        )
     full = VolumeGrid.centred((int(thickness), *aligned.shape), aligned.pixel_size)
     ranges = {"x": x_range, "y": y_range, "z": z_range}
     volume = full.cropped(
