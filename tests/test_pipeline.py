@@ -17,7 +17,13 @@ from PIL import Image
 
 import tomodask as td
 from tomodask.cli import main
-from tomodask.errors import DataError, ParameterError, SchemaError, TomodaskWarning
+from tomodask.errors import (
+    DataError,
+    GeometryError,
+    ParameterError,
+    SchemaError,
+    TomodaskWarning,
+)
 from tomodask.geometry import Projection
 from tomodask.io.imod import read_angles, read_transforms, write_angles, write_transforms
 from tomodask.io.mrc_writer import MrcWriter
@@ -249,3 +255,31 @@ def test_demo_makes_what_it_says(tmp_path: Path) -> None:
     assert (folder / "demo.png").stat().st_size > 10_000
     alignment = td.open(folder / "demo.zarr")["alignments/coarse"]
     assert float(alignment["score"].mean()) > 0.1
+
+
+def test_noise_is_not_aligned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with MrcWriter(tmp_path / "n.st", shape=(7, 96, 96), voxel_size=10.0, kind="stack") as writer:
+        for _ in range(7):
+            writer.write(rng.normal(size=(96, 96)).astype(np.float32))
+    path = td.import_stack(
+        tmp_path / "n.st", tmp_path / "n.zarr", tilt_angles=list(range(-30, 31, 10)), tilt_axis=0
+    )
+    with pytest.raises(DataError, match="beyond chance"):
+        td.align(path)
+    assert "alignments" not in td.open(path).children
+
+
+def test_options_that_do_not_belong_are_refused(series: Path, tmp_path: Path) -> None:
+    export = f"export {series} --tomogram wbp"
+    for options in (
+        f"--out {tmp_path}/w.png --z-range 0:5",
+        f"--out {tmp_path}/w.mrc --bin 3",
+        f"--out {tmp_path}/w.tif",
+    ):
+        assert main([*export.split(), *options.split()]) == 2
+    assert main(f"import nothing.st --exclude 5-3 --out {tmp_path}/x.zarr".split()) == 2
+    bad = td.open(series)["alignments/imported"].to_dataset()
+    bad["magnification"] = bad["magnification"] * 0
+    with pytest.raises(GeometryError):
+        td.store_alignment(series, bad, name="bad")

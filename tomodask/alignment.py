@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import dask
+import numpy as np
 
 from tomodask.engine.events import Event
-from tomodask.errors import DataError, ParameterError
+from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.graph.align_coarse import coarse_alignment_dataset
 from tomodask.io.series import check_name, open_series, write_alignment
-from tomodask.model import validate
+from tomodask.model import projection_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
     from tomodask.engine.events import Listener
 
@@ -63,9 +66,15 @@ def align(
     Raises
     ------
     DataError
-        If views are constant or not finite, or fewer than two are included.
+        If views are constant or not finite, fewer than two are included, or most of them do not
+        correlate with others beyond chance.
     ParameterError
         If the name is taken and `overwrite` is false.
+
+    Warns
+    -----
+    TomodaskWarning
+        Where views' shifts were not found, and where the axis, and so the hand, was searched for.
     """
     if method != "coarse":
         raise ParameterError(f"alignment method {method!r}: give 'coarse'")
@@ -86,10 +95,36 @@ def align(
             reference=reference,
             search_axis=search_axis or None,
         ).compute()
+    _judge(alignment, tree["tilt_series"].to_dataset()["included"].values, str(path))
     write_alignment(path, label, alignment, overwrite=overwrite)
     if progress is not None:
         progress(Event(kind="task", step=f"align {label}", stage="correlate", done=1, total=1))
     return alignment
+
+
+def _judge(alignment: xr.Dataset, included: NDArray[np.bool_], path: str) -> None:
+    """Say which views are not to be trusted; refuse an alignment of which none is."""
+    lost = np.flatnonzero(included & ~alignment["found"].values)
+    if 2 * len(lost) > np.count_nonzero(included):
+        raise DataError(
+            f"{path}: {len(lost)} of {np.count_nonzero(included)} views do not correlate with "
+            "others beyond chance; look at the images, exclude what is dark or blank, or give the "
+            "right tilt axis"
+        )
+    if len(lost):
+        warnings.warn(
+            f"the shifts of views {', '.join(map(str, lost))} were not found and are interpolated "
+            "between their neighbours; look at these views, or exclude them",
+            TomodaskWarning,
+            stacklevel=3,
+        )
+    if alignment.attrs.get("tilt_axis") == "searched":
+        warnings.warn(
+            "the tilt axis was searched for: turned by 180 degrees it fits as well, and gives the "
+            "opposite hand; give tilt_axis (--tilt-axis) where it is known",
+            TomodaskWarning,
+            stacklevel=3,
+        )
 
 
 def store_alignment(
@@ -117,6 +152,8 @@ def store_alignment(
     ------
     SchemaError
         If a variable is missing or of another kind.
+    GeometryError
+        If a value is not finite or makes no view.
     DataError
         If it has another number of views than the series.
     ParameterError
@@ -124,7 +161,7 @@ def store_alignment(
     """
     path = Path(series).expanduser().resolve()
     views = open_series(path)["tilt_series"].sizes["tilt"]
-    validate(alignment, "alignment", source=f"alignment {name!r}")
+    projection_of(alignment)  # whatever could not be a view is refused before it is stored
     if alignment.sizes["tilt"] != views:
         raise DataError(
             f"alignment {name!r} has {alignment.sizes['tilt']} views, {path} has {views}"

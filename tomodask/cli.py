@@ -53,6 +53,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
+#: Endings of MRC files.
+_IMAGES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali")
 _RUN = Group("Where it runs", sort_key=5)
 _Workers = Annotated[int | None, Parameter(group=_RUN)]
 _Memory = Annotated[str | None, Parameter(group=_RUN)]
@@ -372,9 +374,17 @@ def export(
         raise ParameterError("give one of --tomogram NAME, --alignment NAME, --aligned-stack NAME")
     if file_format is not None and (file_format == "imod") != (alignment is not None):
         raise ParameterError("--format imod is for --alignment, --format mrc for images")
+    ranges = [x_range, y_range, z_range] != [None] * 3
+    picture = out.suffix.lower() == ".png"
+    if aligned_stack is None and binning != 1:
+        raise ParameterError("--bin is for --aligned-stack; of a tomogram give --level")
+    if (ranges or level) and (tomogram is None or picture):
+        raise ParameterError("--level and ranges are for a --tomogram written as MRC")
+    if alignment is None and out.suffix.lower() not in _IMAGES and not (picture and tomogram):
+        raise ParameterError(f"{out}: give a name ending in {', '.join(_IMAGES)}, or .png")
     tree = td.open(series)
     with _progress(quiet) as listen:
-        if tomogram is not None and out.suffix.lower() == ".png":
+        if tomogram is not None and picture:
             from tomodask.exporting import check_tomogram
             from tomodask.view.slices import level_for
 
@@ -459,7 +469,10 @@ def _numbers(text: str) -> list[int]:
     try:
         for part in filter(None, text.replace(" ", "").split(",")):
             first, _, last = part.partition("-")
-            numbers += range(int(first), int(last or first) + 1)
+            span = range(int(first), int(last or first) + 1)
+            if not span:
+                raise ValueError(part)
+            numbers += span
     except ValueError:
         raise ParameterError(f"list {text!r}: give numbers such as 0,3,38-40") from None
     return numbers

@@ -20,7 +20,14 @@ from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.geometry import Projection
 from tomodask.io.imod import read_angles, read_transforms, read_zfactors
 from tomodask.io.mdoc import read_mdoc
-from tomodask.io.series import create_series, images_folder, images_grid, write_alignment
+from tomodask.io.series import (
+    alignment_names,
+    create_series,
+    images_folder,
+    images_grid,
+    read_alignment,
+    write_alignment,
+)
 from tomodask.io.stack import StackInfo, open_stack, read_section
 from tomodask.model import alignment_dataset, provenance, variable_attributes
 
@@ -35,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["import_stack"]
 
 PathLike = str | Path
+
+#: Pixel sizes that differ by more than this fraction are of different images.
+_SAME_SIZE = 0.01
 
 
 def import_stack(
@@ -182,7 +192,9 @@ def import_stack(
             _write_checksums(path, ledger.scratch, views)
             ledger.finish(task.key for stage in stages for task in stage.tasks)
     if alignment is not None:
-        write_alignment(path, "imported", alignment, overwrite=True)
+        known = "imported" in alignment_names(path)
+        if not known or overwrite or not read_alignment(path, "imported").equals(alignment):
+            write_alignment(path, "imported", alignment, overwrite=overwrite)
     return path
 
 
@@ -201,6 +213,7 @@ class _Recorded:
 def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -> _Recorded:
     """Gather angles and metadata; what the user gives wins over mdoc, mdoc over the header."""
     mdoc_path = _mdoc_of(info, tilt_angles)
+    asked = mdoc_path is not None and mdoc_path == _path_of(tilt_angles)
     more: dict[str, NDArray[np.generic]] = {}
     size, axis = info.pixel_size, info.tilt_axis_angle
     voltage = info.metadata.get("voltage")
@@ -208,10 +221,25 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
     source = "extended header"
     if mdoc_path is not None:
         mdoc = read_mdoc(mdoc_path)
-        sections = mdoc.by_z_value(info.shape[0])
+        try:
+            sections = mdoc.by_z_value(info.shape[0])
+        except DataError as error:
+            if asked or tilt_angles is None:
+                raise
+            warnings.warn(f"not used: {error}", TomodaskWarning, stacklevel=4)
+            mdoc_path = None
+    if mdoc_path is not None:
         if all(section.tilt_angle is not None for section in sections):
             angles, source = [section.tilt_angle for section in sections], mdoc_path.name
-        size = mdoc.pixel_size or size
+        if size and mdoc.pixel_size and abs(mdoc.pixel_size / size - 1) > _SAME_SIZE:
+            warnings.warn(
+                f"{info.path.name} says pixels of {size:g} A, {mdoc_path.name} "
+                f"{mdoc.pixel_size:g}: the stack's own header is believed; give pixel_size "
+                "(--pixel-size) to be sure",
+                TomodaskWarning,
+                stacklevel=4,
+            )
+        size = size or mdoc.pixel_size
         axis = mdoc.tilt_axis_angle if mdoc.tilt_axis_angle is not None else axis
         voltage = mdoc.voltage or voltage
         if all(section.exposure is not None for section in sections):
@@ -227,9 +255,7 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
                     - more["exposure"][np.argsort(order)]
                 )
                 more["dose"] = before[order]
-    if tilt_angles is not None and not (
-        isinstance(tilt_angles, str | Path) and mdoc_path == Path(tilt_angles)
-    ):
+    if tilt_angles is not None and not asked:
         if isinstance(tilt_angles, str | Path):
             angles, source = read_angles(tilt_angles), str(tilt_angles)
         else:
@@ -258,6 +284,10 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
         voltage=float(voltage) if isinstance(voltage, int | float) else None,
         more=more,
     )
+
+
+def _path_of(tilt_angles: PathLike | Sequence[float] | None) -> Path | None:
+    return Path(tilt_angles) if isinstance(tilt_angles, str | Path) else None
 
 
 def _mdoc_of(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -> Path | None:

@@ -110,6 +110,7 @@ ALIGNMENT: tuple[Variable, ...] = (
     Variable("z_factor_u", ("tilt",), "f", "", "u displacement per height", required=False),
     Variable("z_factor_v", ("tilt",), "f", "", "v displacement per height", required=False),
     Variable("score", ("tilt",), "f", "", "correlation of the view's shift", required=False),
+    Variable("found", ("tilt",), "b", "", "shift found, not interpolated", required=False),
     Variable("tilt_offset", (), "f", "degree", "added to every tilt angle", required=False),
     Variable(
         "z_shift", (), "f", "angstrom", "height placed at the tomogram's centre", required=False
@@ -237,7 +238,7 @@ def alignment_dataset(
     variables = {
         variable.name: (
             variable.dims,
-            np.asarray(values[variable.name], np.float64),
+            np.asarray(values[variable.name], bool if variable.kind == "b" else np.float64),
             variable_attributes("alignment", variable.name),
         )
         for variable in ALIGNMENT

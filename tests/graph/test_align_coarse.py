@@ -207,7 +207,8 @@ class TestViewsThatAreNotThere:
         assert result.score[list(dark)].max() < 0.7 * result.score[near].min()
 
     @pytest.mark.parametrize("empty", [(15,), (9, 20, 21), (30,)])
-    def test_views_of_nothing_are_not_found_and_do_not_break_the_chain(self, empty):
+    @pytest.mark.parametrize("reference", ["running", "neighbour"])
+    def test_views_of_nothing_are_not_found_and_do_not_break_the_chain(self, empty, reference):
         simulated = series(0)
         images = simulated.images.copy()
         for view in empty:
@@ -218,6 +219,7 @@ class TestViewsThatAreNotThere:
             np.ones(len(TILTS), bool),
             pixel_size=PIXEL,
             tilt_axis_angle=85.0,
+            reference=reference,
         )
         rest = np.setdiff1d(np.arange(len(TILTS)), empty)
         assert not result.found[list(empty)].any()

@@ -19,7 +19,9 @@ from tomodask.errors import (
 )
 from tomodask.geometry import Projection
 from tomodask.graph.align_stack import align_stack
-from tomodask.graph.reconstruct import reconstruct
+from tomodask.graph.reconstruct import plan_of, reconstruct
+from tomodask.kernels.shear import REACH
+from tomodask.model import layer_depth
 from tomodask.simulate import Gaussian, Phantom, beads_and_vesicles
 from tomodask.storing import store
 
@@ -262,3 +264,27 @@ def test_wrong_calls_are_refused() -> None:
         pytest.raises(DataError, match=r"view \d of.*not finite"),
     ):
         reconstruct(spoiled, thickness=10).compute()
+
+
+def test_lanes_reach_as_far_as_the_shear() -> None:
+    """A thick volume at a large x-tilt: the margins hold all that is shifted."""
+    projection = Projection.create(TILTS[::5])
+    for x_tilt in (-15.0, 15.0):
+        tilted = Projection.create(projection.tilt_angle, x_tilt=x_tilt)
+        tree = tree_of(np.zeros((9, 70, 64), np.float32), 4.0, tilted)
+        plan = plan_of(reconstruct(tree, thickness=1601))
+        assert plan is not None
+        depth = layer_depth(1601)
+        heights = -800 + np.array([0, -(-1601 // depth) * depth - 1])
+        reach = np.abs(heights * np.tan(np.deg2rad(x_tilt))).max() + REACH
+        assert plan.margin >= reach
+
+
+def test_excluded_view_need_not_be_finite_to_be_aligned() -> None:
+    images = np.random.default_rng(0).normal(size=(9, 64, 70)).astype(np.float32)
+    images[3, 5, 5] = np.nan
+    images[4] = np.nan
+    included = np.ones(9, bool)
+    included[3:5] = False
+    tree = tree_of(images, 4.0, Projection.create(TILTS[::5]), included)
+    assert np.isfinite(align_stack(tree).values).all()

@@ -191,6 +191,8 @@ def coarse_alignment_dataset(
     search = known is None if search_axis is None else search_axis
     if known is None and not search:
         raise ParameterError("the tilt axis is unknown; give tilt_axis_angle or search_axis=True")
+    if known is not None and not np.isfinite(known):
+        raise ParameterError(f"tilt axis {known}: give an angle in degrees")
     _check(reference, thickness)
     angles, views = _outwards(tilt_series["tilt_angle"].values, tilt_series["included"].values)
     pixel_size = float(tilt_series.attrs["pixel_size"])
@@ -214,7 +216,7 @@ def coarse_alignment_dataset(
             reference=reference,
             thickness=thickness,
         ),
-        shape=(len(angles), 4),
+        shape=(len(angles), 5),
         dtype=np.float64,
     )
     alignment = alignment_dataset(
@@ -226,7 +228,9 @@ def coarse_alignment_dataset(
             "tilt_axis": "searched" if search else "given",
         },
         score=np.zeros(len(angles)),
+        found=np.zeros(len(angles), bool),
     )
+    alignment["found"] = alignment["found"].copy(data=table[:, 4] > 0)
     for column, name in enumerate(("tilt_axis_angle", "shift_x", "shift_y", "score")):
         alignment[name] = alignment[name].copy(data=table[:, column])
     return alignment
@@ -241,12 +245,13 @@ def _alignment_table(
     near: float | None,
     **options: Any,
 ) -> FloatArray:
-    """Return (tilt, 4): tilt-axis angle, shift x and y, score."""
+    """Return (tilt, 5): tilt-axis angle, shift x and y, score, whether found."""
     result = _solve(prepared, shape, angles, views, **options)
     axis = result.tilt_axis_angle
     if near is not None and result.axis_searched:
         axis += 180 * np.rint((near - axis) / 180)
-    return np.column_stack([np.full(len(angles), axis), result.shift, result.score])
+    axes = np.full(len(angles), axis)
+    return np.column_stack([axes, result.shift, result.score, result.found])
 
 
 def _check(reference: str, thickness: float) -> None:

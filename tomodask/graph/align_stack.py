@@ -42,7 +42,8 @@ def align_stack(
     Returns
     -------
     xarray.DataArray
-        ``images (tilt, y, x)`` float32 of all views, excluded ones too. Each one's edges are
+        ``images (tilt, y, x)`` float32 of all views, excluded ones too (where those are not
+        finite they get their own mean). Each one's edges are
         tapered to the mean of its border, which fills what lies outside the raw image. The tilt
         axis is vertical, through the centre. The attribute ``applied`` says that the alignment
         is.
@@ -61,10 +62,13 @@ def align_stack(
     model = projection.slab_model()
     images = tilt_series["images"]
     views = one_view_a_chunk(images)
+    included = tilt_series["included"].values
     name = f"aligned-{tokenize(projection.digest(), source, grid, views.name)}"
     graph = {
         (name, t, 0, 0): (
-            partial(_align_image, t, source, model.matrix[t], model.shift[t], grid),
+            partial(
+                _align_image, t, bool(included[t]), source, model.matrix[t], model.shift[t], grid
+            ),
             (views.name, t, 0, 0),
         )
         for t in range(len(projection))
@@ -91,6 +95,7 @@ def align_stack(
 
 def _align_image(
     view: int,
+    included: bool,
     source: ViewSource,
     matrix: NDArray[np.float64],
     shift: NDArray[np.float64],
@@ -99,6 +104,9 @@ def _align_image(
 ) -> NDArray[np.float32]:
     """Return the aligned image (1, y, x) of a raw one (1, y, x)."""
     raw = np.ascontiguousarray(image[0], np.float32)
+    if not included:
+        finite = np.isfinite(raw)
+        raw = np.where(finite, raw, raw[finite].mean() if finite.any() else np.float32(0))
     aligned, level = align_view(raw, view, source, matrix, shift, grid)
     result: NDArray[np.float32] = aligned + np.float32(level)
     return result

@@ -74,12 +74,11 @@ def chosen_projection(
         there = list(series["alignments"].children) if "alignments" in series.children else []
         if alignment is None and len(there) != 1:
             raise ProductMissingError(
-                f"{series.name} has {len(there)} alignments ({', '.join(there) or 'none'}): "
-                + (
-                    "name one with alignment= (--alignment)"
-                    if there
-                    else "make one with 'tomodask align', or give alignment='none'"
-                )
+                f"{series.name} has {len(there)} alignments ({', '.join(there)}): name one with "
+                "alignment= (--alignment)"
+                if there
+                else f"{series.name} has no alignment: make one with 'tomodask align', or give "
+                "alignment='none' (--alignment none)"
             )
         label = there[0] if alignment is None else alignment
         if label not in there:

@@ -40,7 +40,7 @@ from tomodask.kernels.weighting import (
     filter_rows,
     radial_weights,
 )
-from tomodask.model import SLAB
+from tomodask.model import SLAB, layer_depth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +103,8 @@ class SlabPlan:
     def view_shear(self) -> NDArray[np.float64]:
         """(tilt,) what each view's shear differs by; zeros where it cannot be seen."""
         residual = self._slab_model.shear - self.shear
-        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
+        # Of the full volume, so that a part of it is computed like the whole.
+        height = self.full_thickness / self.volume.voxel_size / 2
         negligible = np.abs(residual).max() * height < _SHEAR_TOLERANCE
         result: NDArray[np.float64] = np.zeros_like(residual) if negligible else residual
         return result
@@ -111,7 +112,11 @@ class SlabPlan:
     @cached_property
     def margin(self) -> int:
         """Lanes that a slab reads beyond its own on either side."""
-        height = np.abs(self.volume.coordinates()["z"]).max() / self.volume.voxel_size
+        first = self.volume.first[0] / self.volume.voxel_size
+        depth = layer_depth(self.volume.shape[0])
+        # The last layer goes beyond the volume to be complete.
+        last = first + -(-self.volume.shape[0] // depth) * depth - 1
+        height = max(abs(first), abs(last))
         reach = 0.0
         if self.shear:
             reach += abs(self.shear) * height + REACH + 1
