@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -138,12 +139,18 @@ def workers(resources: Resources, task_bytes: int, step: str) -> Iterator[Submit
             pool.shutdown(wait=True, cancel_futures=True)
         return
     with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
         client = _client(resources, task_bytes, step, stack)
         if resources.scheduler != "processes":
             _check_memory(client, task_bytes, step)
         # The ledger, not a hash of the arguments, says what is finished; run_stages tries again.
         executor = client.get_executor(pure=False, retries=0)
-        yield lambda name, *call: executor.submit(*call, key=f"{name}-{os.urandom(6).hex()}")
+        try:
+            yield lambda name, *call: executor.submit(*call, key=f"{name}-{os.urandom(6).hex()}")
+        except BaseException:
+            # What Dask says of a cluster that is closed under its tasks would hide the reason.
+            logging.disable(logging.CRITICAL)
+            raise
 
 
 def _client(resources: Resources, task_bytes: int, step: str, stack: ExitStack) -> Client:
