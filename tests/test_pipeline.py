@@ -257,6 +257,15 @@ def test_demo_makes_what_it_says(tmp_path: Path) -> None:
     assert float(alignment["score"].mean()) > 0.1
 
 
+def test_a_volume_is_not_stored_over_its_source(series: Path) -> None:
+    folder = series / "tomograms" / "wbp" / "full"
+    before = zarr.open_array(folder / "0" / "tomogram", mode="r")[:]
+    volume = td.open(series)["tomograms/wbp/full/0"].to_dataset()["tomogram"]
+    with pytest.raises(ParameterError, match="would destroy"):
+        td.store(volume * 2, folder, name="wbp", overwrite=True)
+    np.testing.assert_array_equal(zarr.open_array(folder / "0" / "tomogram", mode="r")[:], before)
+
+
 def test_noise_is_not_aligned(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with MrcWriter(tmp_path / "n.st", shape=(7, 96, 96), voxel_size=10.0, kind="stack") as writer:

@@ -99,6 +99,11 @@ def store(
     if not isinstance(plan, SlabPlan) or plan.source.images is None:
         plan = ArraySlabs.of(volume)
     folder = _target(plan, path, check_name(name))
+    if isinstance(plan, ArraySlabs) and plan.reads_from(folder):
+        raise ParameterError(
+            f"this volume is computed from {folder}, which storing it there would destroy; give "
+            "another path"
+        )
     most = (max(plan.volume.shape) - 1).bit_length() + 1
     if levels is not None and not 1 <= levels <= most:
         raise ParameterError(

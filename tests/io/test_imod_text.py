@@ -170,8 +170,8 @@ def test_first_transform_is_applied_first() -> None:
 
 
 @pytest.mark.parametrize("axis", "ab")
-def test_alignment_is_the_product_of_its_parts(real_data: Path, axis: str) -> None:
-    folder = real_data / "imod_tutorial_bb"
+def test_alignment_is_the_product_of_its_parts(data_dir: Path, axis: str) -> None:
+    folder = data_dir / "imod_tutorial_bb"
     first = imod.read_transforms(folder / f"BB{axis}.prexg")
     second = imod.read_transforms(folder / f"BB{axis}.tltxf")
     expected = imod.read_transforms(folder / f"BB{axis}.xf")
@@ -184,8 +184,8 @@ def test_alignment_is_the_product_of_its_parts(real_data: Path, axis: str) -> No
 
 
 @pytest.mark.parametrize("axis", "ab")
-def test_residuals_have_the_mean_of_the_log(real_data: Path, axis: str) -> None:
-    folder = real_data / "imod_tutorial_bb"
+def test_residuals_have_the_mean_of_the_log(data_dir: Path, axis: str) -> None:
+    folder = data_dir / "imod_tutorial_bb"
     residuals = imod.read_residuals(folder / f"BB{axis}.resid")
     log = (folder / f"align{axis}.log").read_text()
     mean, deviation = map(
@@ -200,8 +200,8 @@ def test_residuals_have_the_mean_of_the_log(real_data: Path, axis: str) -> None:
 
 
 @pytest.mark.parametrize("axis", "ab")
-def test_fiducial_positions(real_data: Path, axis: str) -> None:
-    path = real_data / "imod_tutorial_bb" / f"BB{axis}fid.xyz"
+def test_fiducial_positions(data_dir: Path, axis: str) -> None:
+    path = data_dir / "imod_tutorial_bb" / f"BB{axis}fid.xyz"
     fiducials = imod.read_fiducial_xyz(path)
     assert (fiducials.pixel_size, fiducials.image_size) == (20.2, (512, 512))
     lines = path.read_text().splitlines()
@@ -212,9 +212,9 @@ def test_fiducial_positions(real_data: Path, axis: str) -> None:
     assert len(set(fiducials.contour)) == len(lines)
 
 
-def test_every_real_table(real_data: Path, tmp_path: Path) -> None:
+def test_every_real_table(data_dir: Path, tmp_path: Path) -> None:
     refused = []
-    for path in sorted(real_data.rglob("*")):
+    for path in sorted(data_dir.rglob("*")):
         copy = tmp_path / "copy"
         try:
             if path.suffix in {".tlt", ".rawtlt", ".xtilt"}:

@@ -162,9 +162,9 @@ def test_sections_are_matched_to_a_stack_by_number(tmp_path: Path) -> None:
     ],
 )
 def test_real_files(
-    real_data: Path, name: str, axis: float, pixel_size: float, *, montage: bool
+    data_dir: Path, name: str, axis: float, pixel_size: float, *, montage: bool
 ) -> None:
-    path = real_data / "metadata" / "mdoc" / name
+    path = data_dir / "metadata" / "mdoc" / name
     info = read_mdoc(path)
     text = path.read_text()
     assert info.tilt_axis_angle == pytest.approx(axis, abs=1e-9)
@@ -182,10 +182,10 @@ def test_real_files(
             info.by_z_value(len(info.sections))
 
 
-def test_serialems_rotation_angle_is_its_axis_plus_90(real_data: Path) -> None:
+def test_serialems_rotation_angle_is_its_axis_plus_90(data_dir: Path) -> None:
     # What the reader relies on where a title has no axis.
     checked = 0
-    for path in real_data.rglob("*.mdoc"):
+    for path in data_dir.rglob("*.mdoc"):
         text = path.read_text()
         title = re.search(r"Tilt axis angle = (\S+),", text)
         rotation = re.search(r"RotationAngle = (\S+)", text)
@@ -196,9 +196,9 @@ def test_serialems_rotation_angle_is_its_axis_plus_90(real_data: Path) -> None:
     assert checked > 5
 
 
-def test_dose_symmetric_order_follows_from_the_times(real_data: Path) -> None:
+def test_dose_symmetric_order_follows_from_the_times(data_dir: Path) -> None:
     # Independent of each other: the clock, and the dose that had accumulated.
-    sections = read_mdoc(real_data / "metadata" / "mdoc" / "017.mdoc").sections
+    sections = read_mdoc(data_dir / "metadata" / "mdoc" / "017.mdoc").sections
     by_time = sorted(sections, key=lambda s: s.time)
     assert [s.prior_dose for s in by_time] == sorted(s.prior_dose for s in sections)
     assert abs(by_time[0].tilt_angle) < 13

@@ -405,8 +405,8 @@ def test_fei_table_of_floats(tmp_path: Path) -> None:
 # Real files.
 
 
-def test_stem_needle(real_data: Path) -> None:
-    path = real_data / "stem_needle" / "HAADF.mrc"
+def test_stem_needle(data_dir: Path) -> None:
+    path = data_dir / "stem_needle" / "HAADF.mrc"
     info = open_stack(path)
     assert info.shape == (77, 256, 256)
     np.testing.assert_array_equal(info.tilt_angles, np.loadtxt(path.with_suffix(".rawtlt")))
@@ -420,8 +420,8 @@ def test_stem_needle(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["test_000", "test_001", "test_002"])
-def test_serialem_frames(real_data: Path, name: str) -> None:
-    path = real_data / "serialem_multiframe" / f"{name}.mrc"
+def test_serialem_frames(data_dir: Path, name: str) -> None:
+    path = data_dir / "serialem_multiframe" / f"{name}.mrc"
     info = open_stack(path)
     mdoc = (path.parent / f"{name}.mdoc").read_text()
     angle = float(mdoc.partition("TiltAngle = ")[2].split()[0])
@@ -432,8 +432,8 @@ def test_serialem_frames(real_data: Path, name: str) -> None:
     np.testing.assert_array_equal(read_all(path), mrcfile.read(path))
 
 
-def test_fei_micrograph(real_data: Path) -> None:
-    path = real_data / "micrographs" / "fei-extended.mrc"
+def test_fei_micrograph(data_dir: Path) -> None:
+    path = data_dir / "micrographs" / "fei-extended.mrc"
     info = open_stack(path)
     with mrcfile.open(path) as mrc:
         record = mrc.indexed_extended_header[0]
@@ -448,8 +448,8 @@ def test_fei_micrograph(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tilt1.mrc", "tilt2.mrc", "hiv_vlp_4_tilts.mrc"])
-def test_tilt_pair(real_data: Path, name: str) -> None:
-    path = real_data / "tilt_pair" / name
+def test_tilt_pair(data_dir: Path, name: str) -> None:
+    path = data_dir / "tilt_pair" / name
     info = open_stack(path)
     assert info.pixel_size is None
     assert info.tilt_angles is None

@@ -237,8 +237,8 @@ def test_missing_codec_says_what_to_install(tmp_path: Path) -> None:
         ("segmentation_patches/test/imgs/4_0_55_98_25.tif", None),
     ],
 )
-def test_real_crops(real_data: Path, name: str, pixel_size: float | None) -> None:
-    path = real_data / name
+def test_real_crops(data_dir: Path, name: str, pixel_size: float | None) -> None:
+    path = data_dir / name
     info = open_stack(path)
     assert info.pixel_size == (None if pixel_size is None else pytest.approx(pixel_size, rel=1e-6))
     expected = pillow_read(path)

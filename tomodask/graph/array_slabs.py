@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomodask.engine.shards import StoredArray
 from tomodask.errors import SchemaError
 from tomodask.geometry import VolumeGrid
 from tomodask.kernels.backproject import CHUNK_X
@@ -66,6 +67,13 @@ class ArraySlabs:
         shape = tuple(volume.sizes[axis] for axis in "zyx")
         grid = VolumeGrid((shape[0], shape[1], shape[2]), voxel, (first[0], first[1], first[2]))
         return cls(array=volume.chunk({"z": -1, "y": SLAB, "x": -1}).data, volume=grid)
+
+    def reads_from(self, folder: Path) -> bool:
+        """Whether the array is derived from one that is stored in `folder`."""
+        return any(
+            isinstance(value, StoredArray) and value.path.is_relative_to(folder)
+            for value in dict(self.array.dask).values()
+        )
 
     @property
     def slabs(self) -> int:
