@@ -6,7 +6,7 @@ readers, graph builders and writers refer to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIGNMENT",
+    "CHECKSUMS",
+    "CLEANING",
+    "CURATION",
+    "MOTION",
+    "MOVIES",
     "REGISTRY",
     "SLAB",
     "TILT_SERIES",
@@ -45,7 +50,7 @@ SLAB = 64
 #: Version of this registry, written into every store.
 SCHEMA_VERSION = 1
 
-Group = Literal["tilt_series", "alignment", "tomogram"]
+Group = Literal["movies", "motion", "tilt_series", "cleaning", "curation", "alignment", "tomogram"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Variable:
     name, dims
         As in the dataset.
     kind
-        NumPy kinds that are accepted ("f" float, "i" integer, "b" bool).
+        NumPy kinds that are accepted ("f" float, "i" integer, "b" bool, "U" text).
     units
         "angstrom", "degree", "e/A^2" or "" where dimensionless.
     meaning
@@ -77,23 +82,84 @@ class Variable:
     required: bool = True
 
 
+#: Images of a tilt series -> the coordinate that holds their checksums.
+CHECKSUMS = {"images": "checksum", "even": "checksum_even", "odd": "checksum_odd"}
+
+
 def _tilt(
     name: str, units: str, meaning: str, *, kind: str = "f", required: bool = True
 ) -> Variable:
     return Variable(name, ("tilt",), kind, units, meaning, coordinate=True, required=required)
 
 
+_ANGLE = _tilt("tilt_angle", "degree", "tilt angle as recorded")
+_INCLUDED = _tilt("included", "", "false where the view is curated out", kind="b")
+_REASON = _tilt("reason", "", "why the view is curated out", kind="U", required=False)
+#: What an acquisition tells of each view.
+_ACQUIRED: tuple[Variable, ...] = (
+    _ANGLE,
+    _tilt("dose", "e/A^2", "dose accumulated before this view", required=False),
+    _tilt("exposure", "e/A^2", "dose of this view", required=False),
+    _tilt("order", "", "acquisition order from 0", kind="i", required=False),
+    _INCLUDED,
+    _REASON,
+    _tilt("section", "", "section of the stack or mdoc it was imported from, from 0", kind="i"),
+    _tilt("nominal_defocus", "angstrom", "defocus aimed at, underfocus positive", required=False),
+    _tilt("time", "", "when it was taken, ISO 8601", kind="U", required=False),
+)
+
+MOVIES: tuple[Variable, ...] = (
+    _tilt("movie", "", "file of the movie; empty where it was not found", kind="U"),
+    _tilt("frames", "", "frames recorded, -1 where not known", kind="i"),
+    *_ACQUIRED,
+)
+
 TILT_SERIES: tuple[Variable, ...] = (
     Variable("images", ("tilt", "y", "x"), "f", "", "unweighted, unedited images, y up"),
     Variable("even", ("tilt", "y", "x"), "f", "", "sums of the even frames", required=False),
     Variable("odd", ("tilt", "y", "x"), "f", "", "sums of the odd frames", required=False),
-    _tilt("tilt_angle", "degree", "tilt angle as recorded"),
-    _tilt("dose", "e/A^2", "dose accumulated before this view", required=False),
-    _tilt("exposure", "e/A^2", "dose of this view", required=False),
-    _tilt("order", "", "acquisition order from 0", kind="i", required=False),
-    _tilt("included", "", "false where the view is curated out", kind="b"),
-    _tilt("section", "", "section of the stack it was imported from, from 0", kind="i"),
-    _tilt("checksum", "", "CRC-32C of the image's pixels", kind="iu", required=False),
+    *_ACQUIRED,
+    *(
+        _tilt(name, "", f"CRC-32C of the pixels of {of}", kind="iu", required=False)
+        for of, name in CHECKSUMS.items()
+    ),
+)
+
+MOTION: tuple[Variable, ...] = (
+    Variable(
+        "shift_y",
+        ("tilt", "frame"),
+        "f",
+        "angstrom",
+        "raw y of a frame's content relative to the sum; NaN for frames that are not summed",
+    ),
+    Variable("shift_x", ("tilt", "frame"), "f", "angstrom", "raw x of a frame's content"),
+    _tilt("frames", "", "frames of the movie", kind="i"),
+    _tilt("supported", "", "whether the signal supports the estimate", kind="b"),
+    _tilt("score", "", "evidence for the motion, as the estimator defines it"),
+    _tilt("residual", "angstrom", "error to be expected of the shifts, RMS"),
+    _tilt("repaired", "", "hot and dead pixels mended in the frames", kind="i"),
+    _tilt("failed", "", "why there is no image of the view; empty where there is one", kind="U"),
+    Variable(
+        "field",
+        ("tilt", "knot_t", "knot_y", "knot_x", "axis"),
+        "f",
+        "angstrom",
+        "spline coefficients of the local displacement (y, x); NaN where there is none",
+        required=False,
+    ),
+)
+
+CLEANING: tuple[Variable, ...] = (
+    Variable("start", ("bound",), "i", "", "first edit of each view, and the end of the last"),
+    Variable("y", ("edit",), "i", "", "row of an edited pixel"),
+    Variable("x", ("edit",), "i", "", "column of an edited pixel"),
+)
+
+CURATION: tuple[Variable, ...] = (
+    _INCLUDED,
+    replace(_REASON, required=True),
+    _tilt("decided_by", "", "import, motion, recommendation or user", kind="U"),
 )
 
 ALIGNMENT: tuple[Variable, ...] = (
@@ -126,7 +192,11 @@ TOMOGRAM: tuple[Variable, ...] = (
 )
 
 REGISTRY: Mapping[Group, tuple[Variable, ...]] = {
+    "movies": MOVIES,
+    "motion": MOTION,
     "tilt_series": TILT_SERIES,
+    "cleaning": CLEANING,
+    "curation": CURATION,
     "alignment": ALIGNMENT,
     "tomogram": TOMOGRAM,
 }
@@ -315,6 +385,17 @@ def stored_folder(images: xr.DataArray) -> Path | None:
     """Return the stored array that lazy images are, None where they were changed since."""
     folder, name = images.encoding.get("stored", (None, None))
     return Path(folder) if folder and getattr(images.data, "name", None) == name else None
+
+
+def mark_edited(images: xr.DataArray, cleaning: Path, digest: str) -> None:
+    """Note on stored images which of their pixels are mended when they are read."""
+    images.encoding["edited"] = (str(cleaning), digest)
+
+
+def edits_of(images: xr.DataArray) -> tuple[Path, str] | None:
+    """Return the folder and the digest of the edits of stored images, None where there are none."""
+    folder, digest = images.encoding.get("edited", (None, ""))
+    return (Path(folder), digest) if folder else None
 
 
 def series_path(tree: xr.DataTree) -> Path | None:

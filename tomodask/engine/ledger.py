@@ -70,6 +70,11 @@ class Ledger:
         return self.folder / "scratch"
 
     @property
+    def records(self) -> Path:
+        """Folder for what tasks measured; it stays with the product."""
+        return self.folder / "records"
+
+    @property
     def complete(self) -> bool:
         """Whether every task of the plan is finished."""
         return (self.folder / "COMPLETE").exists()
@@ -161,11 +166,27 @@ class Ledger:
         except FileNotFoundError:
             return set()
 
+    def _mark(self, key: str) -> Path:
+        return self.folder / "done" / key.replace("/", "%2F")
+
     def mark(self, key: str) -> None:
         """Record a task as finished; call it after its last write."""
-        path = self.folder / "done" / key.replace("/", "%2F")
+        path = self._mark(key)
         with explained(path), path.open("x" if not path.exists() else "r"):
             pass
+
+    def reopen(self, keys: Iterable[str]) -> None:
+        """Declare tasks unfinished, and with them the product, so that they run again.
+
+        Parameters
+        ----------
+        keys
+            Of tasks whose result is not to be kept.
+        """
+        with explained(self.folder):
+            (self.folder / "COMPLETE").unlink(missing_ok=True)
+            for key in keys:
+                self._mark(key).unlink(missing_ok=True)
 
     def require(self, keys: Iterable[str]) -> None:
         """Raise unless all tasks are finished.

@@ -3,20 +3,23 @@
 ::
 
     TS_01.zarr/
-        tilt_series/            images (tilt, y, x) and their coordinates
+        movies/                 one line per view: where its movie is, angle, dose (no copies)
+        tilt_series/            images, even, odd (tilt, y, x) and their coordinates
+        motion/                 the shifts of every frame
+        cleaning/               which pixels are mended when the images are read
+        curation/               which views take part, and why not
         alignments/<name>/      one dataset each, side by side
         tomograms/<name>/full/  OME-Zarr multiscale
+
+What is decided later (curation) wins over what was imported, which stays as it is.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 import zarr
 
@@ -26,8 +29,17 @@ from tomodask.engine.ledger import Ledger
 from tomodask.engine.shards import ShardGrid, create_array, reading
 from tomodask.errors import ParameterError, ProductMissingError, StoreError
 from tomodask.io.ome_zarr import array_folder
+from tomodask.io.tables import (
+    has_table,
+    read_table,
+    restore_text,
+    write_table,
+    write_variables,
+)
 from tomodask.model import (
+    CHECKSUMS,
     SCHEMA_VERSION,
+    mark_edited,
     mark_stored,
     validate,
     variable_attributes,
@@ -36,12 +48,16 @@ from tomodask.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
+
+    from tomodask.model import Group
 
 __all__ = [
     "alignment_names",
     "check_name",
     "create_series",
+    "create_store",
     "images_folder",
     "images_grid",
     "open_series",
@@ -51,6 +67,8 @@ __all__ = [
     "write_alignment",
 ]
 
+#: Tables that a store has once.
+_TABLES: tuple[Group, ...] = ("movies", "motion", "cleaning", "curation")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Edge that the inner chunks of images come near.
 _CHUNK = 512
@@ -73,9 +91,9 @@ def images_grid(shape: tuple[int, int, int]) -> ShardGrid:
     return ShardGrid(shape, (1, *whole), (1, *chunk), compressed=True)
 
 
-def images_folder(path: Path) -> Path:
-    """Return the folder of a store's images."""
-    return path / "tilt_series" / "images"
+def images_folder(path: Path, name: str = "images") -> Path:
+    """Return the folder of a store's images, or of their even or odd halves."""
+    return path / "tilt_series" / name
 
 
 def tomogram_folder(path: Path, name: str) -> Path:
@@ -88,47 +106,52 @@ def create_series(
     shape: tuple[int, int, int],
     coordinates: Mapping[str, NDArray[np.generic]],
     attributes: Mapping[str, Any],
-) -> Path:
-    """Create a store with room for the images, and their coordinates.
+    *,
+    halves: bool = False,
+) -> None:
+    """Create the tilt series of a store: room for the images, and their coordinates.
 
     Parameters
     ----------
     path
-        Folder of the store; it holds nothing yet but, at most, a ledger's lock.
+        Folder of the store; it has no tilt series yet but, at most, a ledger's lock.
     shape
         (tilt, y, x).
     coordinates
         Per-tilt variables of the registry.
     attributes
         Of the tilt series: "pixel_size" (A), "tilt_axis_angle" (degree), provenance.
-
-    Returns
-    -------
-    Folder of the images.
+    halves
+        Whether there are even and odd halves beside the images.
     """
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        root = zarr.open_group(path, mode="a", zarr_format=3)
-        root.attrs["tomodask"] = {"schema": SCHEMA_VERSION, "kind": "tilt series"}
-        group = root.create_group("tilt_series")
-        folder = create_array(
-            group,
-            "images",
-            images_grid(shape),
-            ("tilt", "y", "x"),
-            variable_attributes("tilt_series", "images")
-            | {"coordinates": " ".join([*coordinates, "checksum"])},
-        )
-        for name, values in coordinates.items():
-            group.create_array(
+        create_store(path)
+        group = zarr.open_group(path, mode="a").require_group("tilt_series")
+        for name in CHECKSUMS if halves else ("images",):
+            create_array(
+                group,
                 name,
-                data=np.asarray(values),
-                dimension_names=("tilt",),
-                compressors=None,
-                attributes=variable_attributes("tilt_series", name),
+                images_grid(shape),
+                ("tilt", "y", "x"),
+                variable_attributes("tilt_series", name)
+                | {"coordinates": " ".join([*coordinates, CHECKSUMS[name]])},
             )
+        write_variables(
+            group,
+            {
+                name: xr.Variable("tilt", values, variable_attributes("tilt_series", name))
+                for name, values in coordinates.items()
+            },
+        )
         group.attrs.update(dict(attributes))
-    return folder
+
+
+def create_store(path: Path) -> None:
+    """Make the folder and the root group of a store, where they are not there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root = zarr.open_group(path, mode="a", zarr_format=3)
+    if "tomodask" not in root.attrs:
+        root.attrs["tomodask"] = {"schema": SCHEMA_VERSION, "kind": "tilt series"}
 
 
 def open_series(path: str | Path) -> xr.DataTree:
@@ -141,8 +164,9 @@ def open_series(path: str | Path) -> xr.DataTree:
 
     Returns
     -------
-    xarray.DataTree with the nodes ``tilt_series``, ``alignments/<name>`` and
-    ``tomograms/<name>/full/<level>``.
+    xarray.DataTree with those of the nodes ``movies``, ``motion``, ``tilt_series``,
+    ``cleaning``, ``curation``, ``alignments/<name>`` and ``tomograms/<name>/full/<level>`` that
+    there are. ``included`` and ``reason`` are those of the curation where there is one.
 
     Raises
     ------
@@ -152,46 +176,76 @@ def open_series(path: str | Path) -> xr.DataTree:
         If it lacks a variable.
     """
     path = Path(path).expanduser().resolve()
-    if not (path / "tilt_series" / "zarr.json").exists():
+    movies = has_table(path, "movies")
+    if not (movies or (path / "tilt_series" / "zarr.json").exists()):
         raise StoreError(
             f"{path} is no tilt series of tomodask (it has no group 'tilt_series'); make one with "
             "'tomodask import'"
         )
-    if not Ledger(images_folder(path)).complete:
+    complete = Ledger(images_folder(path)).complete
+    if not (movies or complete):
         raise StoreError(
             f"the import of {path} is not complete; run the same 'tomodask import' again"
         )
-    images = _open(path, "tilt_series", "images")
-    validate(images, "tilt_series", source=str(path))
-    images["images"].attrs["pixel_size"] = images.attrs["pixel_size"]
-    mark_stored(images["images"], images_folder(path))
-    nodes: dict[str, xr.Dataset] = {"tilt_series": images}
+    nodes: dict[str, xr.Dataset] = {
+        kind: read_table(path, kind, kind) for kind in _TABLES if has_table(path, kind)
+    }
+    if complete:
+        nodes["tilt_series"] = _open_images(path, nodes)
+    for group in ("movies", "tilt_series"):
+        if group in nodes and "curation" in nodes:
+            nodes[group] = _curated(nodes[group], nodes["curation"], f"{path} {group}")
     for name in alignment_names(path):
         nodes[f"alignments/{name}"] = read_alignment(path, name)
     for name in tomogram_names(path):
         folder = tomogram_folder(path, name)
         for level in sorted(folder.glob("[0-9]*"), key=lambda level: int(level.name)):
             group = level.relative_to(path).as_posix()
-            nodes[group] = _open(path, group, "tomogram")
+            nodes[group] = _open(path, group, ["tomogram"])
     tree = xr.DataTree.from_dict(nodes, name=path.stem)
     tree.attrs.update(zarr.open_group(path, mode="r").attrs.asdict())
     tree.encoding["source"] = str(path)
     return tree
 
 
-def _open(path: Path, group: str, name: str) -> xr.Dataset:
-    """Open a group: its large array lazily, one chunk per shard, the rest loaded."""
-    folder = path / group / name
+def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    names = [name for name in CHECKSUMS if (images_folder(path, name) / "zarr.json").exists()]
+    series = restore_text(_open(path, "tilt_series", names))
+    validate(series, "tilt_series", source=str(path))
+    for name in names:
+        series[name].attrs["pixel_size"] = series.attrs["pixel_size"]
+        mark_stored(series[name], images_folder(path, name))
+        if "cleaning" in nodes:
+            mark_edited(series[name], path / "cleaning", nodes["cleaning"].attrs["digest"])
+    return series
+
+
+def _curated(views: xr.Dataset, curation: xr.Dataset, source: str) -> xr.Dataset:
+    """Return the views with the decisions of the curation in place of the imported ones."""
+    if curation.sizes["tilt"] != views.sizes["tilt"]:
+        raise StoreError(
+            f"{source} has {views.sizes['tilt']} views, its curation {curation.sizes['tilt']}; "
+            "run 'tomodask curate --reset'"
+        )
+    return views.assign_coords({name: curation[name] for name in ("included", "reason")})
+
+
+def _open(path: Path, group: str, names: list[str]) -> xr.Dataset:
+    """Open a group: its large arrays lazily, one chunk per shard, the rest loaded."""
     with reading(path / group):
         dataset = xr.open_dataset(
             path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
         )
-        rest = dataset.drop_vars(name).load()
-    plan = Ledger(folder).plan() or Ledger(array_folder((path / group).parent, 0)).plan()
-    checksums = dataset["checksum"].values.tolist() if "checksum" in dataset.variables else []
-    lazy = lazy_array(folder, group, plan, checksums)
-    found = dataset[name].variable
-    return rest.assign({name: (found.dims, lazy, found.attrs)})
+        rest = dataset.drop_vars(names).load()
+    plan = Ledger(path / group / names[0]).plan()
+    plan = plan or Ledger(array_folder((path / group).parent, 0)).plan()
+    for name in names:
+        checksum = CHECKSUMS.get(name, "")
+        sums = rest[checksum].values.tolist() if checksum in rest.variables else []
+        lazy = lazy_array(path / group / name, group, plan, sums)
+        found = dataset[name].variable
+        rest = rest.assign({name: (found.dims, lazy, found.attrs)})
+    return rest
 
 
 def alignment_names(path: Path) -> list[str]:
@@ -222,13 +276,7 @@ def read_alignment(path: Path, name: str) -> xr.Dataset:
             f"{path} has no alignment {name!r} (there: {there}); make one with 'tomodask align', "
             "or give --alignment none"
         )
-    group = f"alignments/{name}"
-    with reading(path / group):
-        dataset = xr.open_dataset(
-            path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
-        ).load()
-    validate(dataset, "alignment", source=f"{path} alignment {name}")
-    return dataset
+    return read_table(path, f"alignments/{name}", "alignment")
 
 
 def write_alignment(
@@ -243,33 +291,8 @@ def write_alignment(
     """
     if check_name(name) == "none":
         raise ParameterError("an alignment cannot be called 'none': it stands for no alignment")
-    validate(alignment, "alignment", source=f"alignment {name}")
-    target = path / "alignments" / name
-    if target.exists() and not overwrite:
+    if (path / "alignments" / name).exists() and not overwrite:
         raise ParameterError(
             f"{path} has an alignment {name!r} already; give another --name, or --overwrite"
         )
-    with explained(target):
-        zarr.open_group(path, mode="a", zarr_format=3).require_group("alignments")
-        temporary = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}")
-        try:
-            group = zarr.open_group(temporary, mode="w", zarr_format=3)
-            for variable in alignment.variables:
-                values = alignment[variable]
-                group.create_array(
-                    str(variable),
-                    data=np.asarray(values.values),
-                    compressors=None,
-                    dimension_names=[str(dim) for dim in values.dims],
-                    attributes=dict(values.attrs),
-                )
-            group.attrs.update(alignment.attrs)
-            if target.exists():
-                old = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}")
-                target.rename(old)
-                temporary.rename(target)
-                shutil.rmtree(old)
-            else:
-                temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    write_table(path, f"alignments/{name}", alignment, "alignment")

@@ -1,0 +1,151 @@
+"""Small tables of a store: Zarr groups that appear whole or not at all.
+
+Numbers are arrays as any Zarr reader knows them. Text is kept in the group's attributes: Zarr v3
+has no settled type for strings of varying length.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from tomodask.engine.files import explained
+from tomodask.engine.shards import reading
+from tomodask.model import validate, variable_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tomodask.model import Group
+
+__all__ = ["has_table", "read_table", "restore_text", "write_table", "write_variables"]
+
+#: Attribute of a group that holds its text variables.
+_TEXT = "text"
+
+
+def has_table(path: Path, group: str) -> bool:
+    """Whether a store has a group."""
+    return (path / group / "zarr.json").exists()
+
+
+def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> None:
+    """Write small variables into a group, each as one chunk, text as attributes."""
+    text = {}
+    for name, variable in variables.items():
+        values = np.asarray(variable.values)
+        if values.dtype.kind in "UO":
+            text[str(name)] = {
+                "dims": [str(dim) for dim in variable.dims],
+                "values": values.astype(str).tolist(),
+                "attributes": dict(variable.attrs),
+            }
+            continue
+        group.create_array(
+            str(name),
+            data=values,
+            compressors=None,
+            dimension_names=[str(dim) for dim in variable.dims],
+            attributes=dict(variable.attrs),
+        )
+    if text:
+        group.attrs[_TEXT] = text
+
+
+def restore_text(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset as opened by xarray with its text variables in their place."""
+    text = dataset.attrs.get(_TEXT, {})
+    restored = {
+        name: xr.Variable(entry["dims"], np.array(entry["values"], str), entry["attributes"])
+        for name, entry in text.items()
+    }
+    result = dataset.assign(restored)
+    result.attrs = {name: value for name, value in dataset.attrs.items() if name != _TEXT}
+    return result
+
+
+def read_table(path: Path, group: str, kind: Group) -> xr.Dataset:
+    """Return a stored table, loaded, its coordinates marked as such.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    group
+        Of the table, e.g. "alignments/coarse".
+    kind
+        Which part of the registry it follows.
+
+    Raises
+    ------
+    StoreError, FormatError
+        If it cannot be read.
+    SchemaError
+        If it lacks a variable.
+    """
+    with reading(path / group):
+        dataset = xr.open_dataset(
+            path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
+        ).load()
+    dataset = restore_text(dataset)
+    validate(dataset, kind, source=f"{path} {group}")
+    return dataset
+
+
+def write_table(path: Path, group: str, table: xr.Dataset, kind: Group) -> None:
+    """Store a table under a group of a store, in place of what is there; all of it or nothing.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    group
+        Of the table, e.g. "alignments/coarse".
+    table
+        With the variables of the registry.
+    kind
+        Which part of the registry it follows.
+
+    Raises
+    ------
+    SchemaError
+        If a variable is missing or of another kind.
+    StoreError, SpaceError
+        If it cannot be written.
+    """
+    validate(table, kind, source=group)
+    target = path / group
+    with explained(target):
+        parent = zarr.open_group(path, mode="a", zarr_format=3)
+        if target.parent != path:
+            parent.require_group(target.parent.relative_to(path).as_posix())
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            made = zarr.open_group(temporary, mode="w", zarr_format=3)
+            write_variables(
+                made,
+                {
+                    name: xr.Variable(
+                        variable.dims,
+                        variable.values,
+                        variable_attributes(kind, str(name)) | dict(variable.attrs),
+                    )
+                    for name, variable in table.variables.items()
+                },
+            )
+            made.attrs.update(table.attrs)
+            if target.exists():
+                old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+                target.rename(old)
+                temporary.rename(target)
+                shutil.rmtree(old)
+            else:
+                temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
