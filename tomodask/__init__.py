@@ -2,7 +2,10 @@
 
 The public functions, used as ``import tomodask as td``::
 
-    td.import_stack("TS_01.st", "TS_01.zarr", tilt_angles="TS_01.rawtlt")
+    td.import_movies("TS_01.mdoc", "TS_01.zarr", frames="frames", gain="gain.mrc")
+    td.correct_motion("TS_01.zarr", patches=(5, 5))
+    td.clean("TS_01.zarr")
+    td.curate("TS_01.zarr")
     td.align("TS_01.zarr", method="coarse")
     series = td.open("TS_01.zarr")
     volume = td.reconstruct(series, thickness=200, binning=4)      # lazy
@@ -19,16 +22,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tomodask.alignment import align as align
     from tomodask.alignment import store_alignment as store_alignment
+    from tomodask.checks import check_stack as check_stack
+    from tomodask.cleaning import clean as clean
+    from tomodask.cleaning import undo_cleaning as undo_cleaning
+    from tomodask.curation import curate as curate
+    from tomodask.curation import write_curation as write_curation
     from tomodask.demonstration import demo as demo
     from tomodask.exporting import export_alignment as export_alignment
+    from tomodask.exporting import export_images as export_images
+    from tomodask.exporting import export_motion as export_motion
     from tomodask.exporting import export_stack as export_stack
     from tomodask.exporting import export_tomogram as export_tomogram
     from tomodask.geometry import Projection as Projection
     from tomodask.geometry import VolumeGrid as VolumeGrid
     from tomodask.graph.align_stack import align_stack as align_stack
+    from tomodask.graph.preprocess import preprocess as preprocess
+    from tomodask.graph.preprocess import unaligned_stack as unaligned_stack
     from tomodask.graph.reconstruct import reconstruct as reconstruct
     from tomodask.importing import import_stack as import_stack
+    from tomodask.importing_movies import import_movies as import_movies
+    from tomodask.importing_movies import read_movies as read_movies
+    from tomodask.io.movies import open_movie as open_movie
+    from tomodask.io.movies import read_frames as read_frames
     from tomodask.io.series import open_series as open  # noqa: A004
+    from tomodask.motion_correction import correct_motion as correct_motion
     from tomodask.storing import store as store
     from tomodask.summary import info as info
     from tomodask.view.images import orthoslices_png as orthoslices_png
@@ -39,17 +56,31 @@ _PUBLIC = {
     "VolumeGrid": ("tomodask.geometry", "VolumeGrid"),
     "align": ("tomodask.alignment", "align"),
     "align_stack": ("tomodask.graph.align_stack", "align_stack"),
+    "check_stack": ("tomodask.checks", "check_stack"),
+    "clean": ("tomodask.cleaning", "clean"),
+    "correct_motion": ("tomodask.motion_correction", "correct_motion"),
+    "curate": ("tomodask.curation", "curate"),
     "demo": ("tomodask.demonstration", "demo"),
     "export_alignment": ("tomodask.exporting", "export_alignment"),
+    "export_images": ("tomodask.exporting", "export_images"),
+    "export_motion": ("tomodask.exporting", "export_motion"),
     "export_stack": ("tomodask.exporting", "export_stack"),
     "export_tomogram": ("tomodask.exporting", "export_tomogram"),
+    "import_movies": ("tomodask.importing_movies", "import_movies"),
     "import_stack": ("tomodask.importing", "import_stack"),
     "info": ("tomodask.summary", "info"),
     "open": ("tomodask.io.series", "open_series"),
+    "open_movie": ("tomodask.io.movies", "open_movie"),
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
+    "preprocess": ("tomodask.graph.preprocess", "preprocess"),
+    "read_frames": ("tomodask.io.movies", "read_frames"),
+    "read_movies": ("tomodask.importing_movies", "read_movies"),
     "reconstruct": ("tomodask.graph.reconstruct", "reconstruct"),
     "store": ("tomodask.storing", "store"),
     "store_alignment": ("tomodask.alignment", "store_alignment"),
+    "unaligned_stack": ("tomodask.graph.preprocess", "unaligned_stack"),
+    "undo_cleaning": ("tomodask.cleaning", "undo_cleaning"),
+    "write_curation": ("tomodask.curation", "write_curation"),
 }
 
 __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
@@ -57,17 +88,31 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "VolumeGrid",
     "align",
     "align_stack",
+    "check_stack",
+    "clean",
+    "correct_motion",
+    "curate",
     "demo",
     "export_alignment",
+    "export_images",
+    "export_motion",
     "export_stack",
     "export_tomogram",
+    "import_movies",
     "import_stack",
     "info",
     "open",
+    "open_movie",
     "orthoslices_png",
+    "preprocess",
+    "read_frames",
+    "read_movies",
     "reconstruct",
     "store",
     "store_alignment",
+    "unaligned_stack",
+    "undo_cleaning",
+    "write_curation",
 ]
 
 try:

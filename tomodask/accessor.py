@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from tomodask.errors import StoreError
-from tomodask.model import projection_of, series_path
+from tomodask.model import projection_of, series_path, tilt_series_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,13 +46,13 @@ class SeriesAccessor:
         """Plot the tilt angles; see :func:`tomodask.view.plots.plot_tilts`."""
         from tomodask.view.plots import plot_tilts
 
-        return plot_tilts(self._tree["tilt_series"].to_dataset(), ax)
+        return plot_tilts(tilt_series_of(self._tree), ax)
 
     def plot_view(self, index: int, ax: Axes | None = None) -> Axes:
         """Plot one image; see :func:`tomodask.view.plots.plot_view`."""
         from tomodask.view.plots import plot_view
 
-        return plot_view(self._tree["tilt_series"].to_dataset(), index, ax)
+        return plot_view(tilt_series_of(self._tree), index, ax)
 
     def align(self, **options: Any) -> xr.Dataset:
         """Align the series and store the alignment; see :func:`tomodask.align`.

@@ -13,7 +13,7 @@ from tomodask.engine.events import Event
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.graph.align_coarse import coarse_alignment_dataset
 from tomodask.io.series import check_name, open_series, write_alignment
-from tomodask.model import projection_of
+from tomodask.model import projection_of, tilt_series_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -90,12 +90,12 @@ def align(
         progress(Event(kind="start", step=f"align {label}", stage="correlate", done=0, total=1))
     with dask.config.set(scheduler="threads"):
         alignment = coarse_alignment_dataset(
-            tree["tilt_series"].to_dataset(),
+            tilt_series_of(tree),
             tilt_axis_angle=tilt_axis,
             reference=reference,
             search_axis=search_axis or None,
         ).compute()
-    _judge(alignment, tree["tilt_series"].to_dataset()["included"].values, str(path))
+    _judge(alignment, tilt_series_of(tree)["included"].values, str(path))
     write_alignment(path, label, alignment, overwrite=overwrite)
     if progress is not None:
         progress(Event(kind="task", step=f"align {label}", stage="correlate", done=1, total=1))
@@ -160,7 +160,7 @@ def store_alignment(
         If the name is taken and `overwrite` is false.
     """
     path = Path(series).expanduser().resolve()
-    views = open_series(path)["tilt_series"].sizes["tilt"]
+    views = tilt_series_of(open_series(path)).sizes["tilt"]
     projection_of(alignment)  # whatever could not be a view is refused before it is stored
     if alignment.sizes["tilt"] != views:
         raise DataError(

@@ -7,22 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from tomodask.engine.events import Event
 from tomodask.engine.files import explained, write_whole
 from tomodask.errors import ParameterError, ProductMissingError
 from tomodask.graph.inputs import chosen_projection
+from tomodask.graph.preprocess import Part, unaligned_stack
 from tomodask.io.imod import write_angles, write_transforms, write_zfactors
 from tomodask.io.mrc_writer import MrcWriter
+from tomodask.model import tilt_series_of, views_with_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import xarray as xr
+    from numpy.typing import NDArray
 
     from tomodask.engine.events import Listener
 
-__all__ = ["check_tomogram", "export_alignment", "export_stack", "export_tomogram"]
+__all__ = [
+    "check_tomogram",
+    "export_alignment",
+    "export_images",
+    "export_motion",
+    "export_stack",
+    "export_tomogram",
+]
 
 #: Bytes of a volume that are read at once.
 _BLOCK_BYTES = 128 * 1024**2
@@ -167,6 +177,107 @@ def export_stack(stack: xr.DataArray, out: str | Path, *, progress: Listener | N
     return Path(out)
 
 
+def export_images(
+    series: xr.DataTree,
+    out: str | Path,
+    *,
+    part: Part = "images",
+    progress: Listener | None = None,
+) -> list[Path]:
+    """Write the images of a series as an MRC stack: cleaned where `clean` was run, not aligned.
+
+    All views are written, by tilt angle. Beside the stack go ``NAME.rawtlt`` with the angles and,
+    where views are excluded, ``NAME.excluded`` with their numbers from 1, as IMOD counts. A view
+    whose movie could not be used is zero.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    out
+        The file.
+    part
+        "images", or their "even" or "odd" half.
+    progress
+        Told of every view.
+
+    Returns
+    -------
+    The files; the stack appears whole or not at all.
+
+    Raises
+    ------
+    ProductMissingError
+        If the series has no images yet, or no halves.
+    """
+    stack = unaligned_stack(series, part=part)
+    there = set(views_with_image(tilt_series_of(series)))
+    if len(there) < stack.sizes["tilt"]:
+        blank = xr.zeros_like(stack[0])
+        views = [stack[t] if t in there else blank for t in range(stack.sizes["tilt"])]
+        filled = xr.concat([view.drop_vars(view.coords) for view in views], "tilt")
+        stack = stack.copy(data=filled.data)
+    written = write_stack(stack, out, progress=progress)
+    written += write_excluded(Path(out).with_suffix(".excluded"), stack["included"].values)
+    return written
+
+
+def write_stack(
+    stack: xr.DataArray, out: str | Path, *, progress: Listener | None = None
+) -> list[Path]:
+    """Write a lazy stack as an MRC stack with its angles beside it, ``NAME.rawtlt``."""
+    angles = Path(out).with_suffix(".rawtlt")
+    written = [export_stack(stack, out, progress=progress), angles]
+    write_angles(angles, stack["tilt_angle"].values)
+    return written
+
+
+def write_excluded(path: Path, included: NDArray[np.bool_]) -> list[Path]:
+    """Write the numbers of excluded views, from 1; remove what an earlier export left."""
+    excluded = np.flatnonzero(~included) + 1
+    if not len(excluded):
+        path.unlink(missing_ok=True)
+        return []
+    with write_whole(path) as temporary:
+        temporary.write_text("".join(f"{view}\n" for view in excluded))
+    return [path]
+
+
+def export_motion(series: xr.DataTree, out: str | Path) -> Path:
+    """Write the motion of every frame as CSV: tilt, frame, shift_y, shift_x.
+
+    Shifts are in pixels of the frames: where a frame's content lies relative to the sum. Of a
+    local field it is the part that the whole frame shares. Frames that were left out, and views
+    whose movie could not be used, have no line.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    out
+        The file.
+
+    Raises
+    ------
+    ProductMissingError
+        If no motion was corrected.
+    """
+    if "motion" not in series.children:
+        raise ProductMissingError(
+            f"{series.name} has no motion: it comes of correcting movies ('tomodask motion')"
+        )
+    motion = series["motion"].to_dataset()
+    pixel = float(motion.attrs["pixel_size"])
+    lines = ["tilt,frame,shift_y,shift_x"]
+    for (tilt, frame), y in np.ndenumerate(motion["shift_y"].values / pixel):
+        if np.isfinite(y):
+            x = float(motion["shift_x"].values[tilt, frame]) / pixel
+            lines.append(f"{tilt},{frame},{y:.4f},{x:.4f}")
+    with write_whole(Path(out)) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    return Path(out)
+
+
 def _view(stack: xr.DataArray, view: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     values = stack[view].data
     image = values.compute(scheduler="synchronous") if hasattr(values, "compute") else values
@@ -195,7 +306,7 @@ def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) ->
     The files.
     """
     projection, _ = chosen_projection(series, alignment)
-    tilt_series = series["tilt_series"].to_dataset()
+    tilt_series = tilt_series_of(series)
     order = np.argsort(tilt_series["section"].values, kind="stable")
     projection = projection[order]
     pixel_size = float(tilt_series.attrs["pixel_size"])
@@ -215,13 +326,9 @@ def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) ->
     if projection.z_factor.any():
         written.append(named("zfac"))
         write_zfactors(written[-1], projection.z_factor)
-    excluded = np.flatnonzero(~tilt_series["included"].values[order]) + 1
-    if len(excluded):
-        written.append(named("excluded"))
-        with write_whole(written[-1]) as path:
-            path.write_text("".join(f"{view}\n" for view in excluded))
+    written += write_excluded(named("excluded"), tilt_series["included"].values[order])
     # What an earlier export left and this alignment does not have would be read as its own.
-    for suffix in ("xtilt", "zfac", "excluded"):
+    for suffix in ("xtilt", "zfac"):
         if named(suffix) not in written:
             named(suffix).unlink(missing_ok=True)
     return written

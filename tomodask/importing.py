@@ -18,6 +18,7 @@ from tomodask.engine.shards import ShardGrid, ShardWriter
 from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.geometry import Projection
+from tomodask.io.doses import acquisition_order, cumulated_dose, dose_before
 from tomodask.io.imod import read_angles, read_transforms, read_zfactors
 from tomodask.io.mdoc import read_mdoc
 from tomodask.io.series import (
@@ -29,6 +30,7 @@ from tomodask.io.series import (
     write_alignment,
 )
 from tomodask.io.stack import StackInfo, open_stack, read_section
+from tomodask.io.tilt_table import read_tilt_table
 from tomodask.model import alignment_dataset, provenance, variable_attributes
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.engine.events import Listener
+    from tomodask.io.mdoc import MdocSection
+    from tomodask.io.tilt_table import TiltTable
 
 __all__ = ["import_stack"]
 
@@ -58,6 +62,8 @@ def import_stack(
     zfac: PathLike | None = None,
     pixel_size: float | None = None,
     tilt_axis: float | None = None,
+    exposure: float | None = None,
+    voltage: float | None = None,
     exclude: Sequence[int] = (),
     overwrite: bool = False,
     workers: int | None = None,
@@ -74,8 +80,10 @@ def import_stack(
     out
         Folder of the store, by custom ``NAME.zarr``.
     tilt_angles
-        A .rawtlt or .tlt file, an mdoc, or the angles in degrees, one per section. By default
-        they are taken from an mdoc beside the stack or from the extended header.
+        A .rawtlt or .tlt file, a table of angles with order of acquisition and exposures
+        (AreTomo's _TLT.txt, or one that names its columns), an mdoc, or the angles in degrees, one
+        per section. By default they are taken from an mdoc beside the stack or from the extended
+        header.
     xf, tlt, xtilt, zfac
         IMOD's transforms of this stack with, where they differ from `tilt_angles`, the solved
         angles, x-tilts and z factors; stored as the alignment "imported".
@@ -83,6 +91,10 @@ def import_stack(
         A; wins over what the files say.
     tilt_axis
         Angle of the tilt axis, degrees CCW from +y; wins over what the files say.
+    exposure
+        e/A^2 of each view; wins over what the files say.
+    voltage
+        kV; wins over what the files say.
     exclude
         Sections, from 0, to flag as not included.
     overwrite
@@ -110,7 +122,7 @@ def import_stack(
     Warns
     -----
     TomodaskWarning
-        Where several views have the same angle.
+        Where several views have the same angle, or what files say is contradictory.
     """
     info = open_stack(stack)
     views = info.shape[0]
@@ -119,7 +131,10 @@ def import_stack(
             f"{info.path} holds {views} images of {info.shape[2]} x {info.shape[1]} pixels; a tilt "
             "series needs at least 2 views; give the stack, not a single image"
         )
-    recorded = _recorded(info, tilt_angles)
+    for what, value in (("exposure", exposure), ("voltage", voltage)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ParameterError(f"{what} {value}: give a positive number (--{what})")
+    recorded = _recorded(info, tilt_angles, exposure)
     angles = recorded.tilt_angle
     included = _included(info, exclude)
     size = pixel_size if pixel_size is not None else recorded.pixel_size
@@ -131,6 +146,7 @@ def import_stack(
         size = float(f"{size:.7g}")  # headers hold it in single precision
     if not (np.isfinite(size) and size > 0):
         raise ParameterError(f"pixel size {size} A: give a positive number")
+    kilovolts = voltage if voltage is not None else recorded.voltage
     axis = tilt_axis if tilt_axis is not None else recorded.tilt_axis_angle
     if axis is not None and not np.isfinite(axis):
         raise ParameterError(f"tilt axis {axis} degrees: give a finite number")
@@ -151,7 +167,7 @@ def import_stack(
     attributes: dict[str, Any] = {
         "pixel_size": float(size),
         **({} if axis is None else {"tilt_axis_angle": float(axis)}),
-        **({"voltage": recorded.voltage} if recorded.voltage else {}),
+        **({"voltage": kilovolts} if kilovolts else {}),
         "provenance": provenance(
             "import",
             stack=str(info.path),
@@ -159,7 +175,12 @@ def import_stack(
             angles=recorded.source,
             given_by_user=[
                 name
-                for name, value in (("pixel_size", pixel_size), ("tilt_axis", tilt_axis))
+                for name, value in (
+                    ("pixel_size", pixel_size),
+                    ("tilt_axis", tilt_axis),
+                    ("exposure", exposure),
+                    ("voltage", voltage),
+                )
                 if value is not None
             ],
         ),
@@ -171,7 +192,7 @@ def import_stack(
         "included": included.tolist(),
         "pixel_size": float(size),
         "tilt_axis_angle": axis,
-        "voltage": recorded.voltage,
+        "voltage": kilovolts,
         **{name: values.tolist() for name, values in recorded.more.items()},
     }
     path = Path(out).expanduser().resolve()
@@ -210,11 +231,14 @@ class _Recorded:
     more: dict[str, NDArray[np.generic]]
 
 
-def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -> _Recorded:
+def _recorded(
+    info: StackInfo, tilt_angles: PathLike | Sequence[float] | None, exposure: float | None
+) -> _Recorded:
     """Gather angles and metadata; what the user gives wins over mdoc, mdoc over the header."""
     mdoc_path = _mdoc_of(info, tilt_angles)
     asked = mdoc_path is not None and mdoc_path == _path_of(tilt_angles)
-    more: dict[str, NDArray[np.generic]] = {}
+    sections: tuple[MdocSection, ...] = ()
+    table: TiltTable | None = None
     size, axis = info.pixel_size, info.tilt_axis_angle
     voltage = info.metadata.get("voltage")
     angles: Any = info.tilt_angles
@@ -242,22 +266,10 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
         size = size or mdoc.pixel_size
         axis = mdoc.tilt_axis_angle if mdoc.tilt_axis_angle is not None else axis
         voltage = mdoc.voltage or voltage
-        if all(section.exposure is not None for section in sections):
-            more["exposure"] = np.array([section.exposure for section in sections], np.float64)
-        if all(section.time is not None for section in sections):
-            times = np.array([section.time for section in sections], "datetime64[us]")
-            order = np.empty(len(sections), np.int64)
-            order[np.argsort(times, kind="stable")] = np.arange(len(sections))
-            more["order"] = order
-            if "exposure" in more:
-                before = (
-                    np.cumsum(more["exposure"][np.argsort(order)])
-                    - more["exposure"][np.argsort(order)]
-                )
-                more["dose"] = before[order]
     if tilt_angles is not None and not asked:
         if isinstance(tilt_angles, str | Path):
-            angles, source = read_angles(tilt_angles), str(tilt_angles)
+            table = read_tilt_table(tilt_angles)
+            angles, source = table.tilt_angle, str(tilt_angles)
         else:
             angles, source = tilt_angles, "given"
     if angles is None:
@@ -282,8 +294,43 @@ def _recorded(info: StackInfo, tilt_angles: PathLike | Sequence[float] | None) -
         pixel_size=size,
         tilt_axis_angle=axis,
         voltage=float(voltage) if isinstance(voltage, int | float) else None,
-        more=more,
+        more=_acquired(info, sections, table, exposure),
     )
+
+
+def _acquired(
+    info: StackInfo,
+    sections: Sequence[MdocSection],
+    table: TiltTable | None,
+    exposure: float | None,
+) -> dict[str, NDArray[np.generic]]:
+    """Return order, exposure and dose, as far as known; the user wins over table over mdoc."""
+    name = info.path.name
+    known: dict[str, Any] = {"order": None, "exposure": None, "dose": None}
+    if sections and all(section.exposure is not None for section in sections):
+        known["exposure"] = np.array([section.exposure for section in sections], np.float64)
+    if sections and all(section.time is not None for section in sections):
+        prior = [section.prior_dose for section in sections]
+        known["order"], _ = acquisition_order(name, [s.time for s in sections], prior)
+        if known["exposure"] is not None:
+            known["dose"], _ = dose_before(name, known["order"], known["exposure"], prior)
+    if table is not None:
+        given = {"order": table.order, "exposure": table.exposure, "dose": table.dose}
+        given = {key: values for key, values in given.items() if values is not None}
+        if given:
+            known |= {"dose": None, **given}
+    if exposure is not None:
+        known |= {"exposure": np.full(info.shape[0], exposure), "dose": None}
+        if known["order"] is None:
+            warnings.warn(
+                f"{name}: the order of acquisition is not known, so neither is the dose before "
+                "each view; give a table with it with tilt_angles (--tilt-angles)",
+                TomodaskWarning,
+                stacklevel=5,
+            )
+    if known["dose"] is None and known["exposure"] is not None and known["order"] is not None:
+        known["dose"] = cumulated_dose(known["order"], known["exposure"])
+    return {key: values for key, values in known.items() if values is not None}
 
 
 def _path_of(tilt_angles: PathLike | Sequence[float] | None) -> Path | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
-from tomodask.errors import SchemaError
+from tomodask.errors import ProductMissingError, SchemaError
 from tomodask.geometry import Projection
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ TILT_SERIES: tuple[Variable, ...] = (
     Variable("even", ("tilt", "y", "x"), "f", "", "sums of the even frames", required=False),
     Variable("odd", ("tilt", "y", "x"), "f", "", "sums of the odd frames", required=False),
     *_ACQUIRED,
+    _tilt("has_image", "", "false where the movie could not be used", kind="b", required=False),
     *(
         _tilt(name, "", f"CRC-32C of the pixels of {of}", kind="iu", required=False)
         for of, name in CHECKSUMS.items()
@@ -154,12 +155,29 @@ CLEANING: tuple[Variable, ...] = (
     Variable("start", ("bound",), "i", "", "first edit of each view, and the end of the last"),
     Variable("y", ("edit",), "i", "", "row of an edited pixel"),
     Variable("x", ("edit",), "i", "", "column of an edited pixel"),
+    Variable("dead", ("edit",), "b", "", "whether it reads too little, not too much"),
+    Variable("strength", ("edit",), "f", "", "standard deviations by which it stands out"),
 )
 
 CURATION: tuple[Variable, ...] = (
     _INCLUDED,
     replace(_REASON, required=True),
-    _tilt("decided_by", "", "import, motion, recommendation or user", kind="U"),
+    _tilt("decided_by", "", "recommendation or user; empty where nothing was", kind="U"),
+    _tilt("recommended", "", "why the measurements recommend to leave it out", kind="U"),
+    *(
+        Variable(name, ("tilt",), "f", units, meaning, required=False)
+        for name, units, meaning in (
+            ("mean", "", "mean of the pixels"),
+            ("expected_mean", "", "mean that the series leads one to expect"),
+            ("deviation", "", "standard deviation of the pixels"),
+            ("noise", "", "standard deviation that noise alone gives a pixel"),
+            ("contrast", "", "power of structure relative to noise at low frequencies"),
+            ("coverage", "", "part of the field that is lit"),
+            ("saturated", "", "part of the pixels of the highest value"),
+            ("motion", "angstrom", "length of the path during the exposure"),
+            ("correlation", "", "best correlation with a neighbouring view"),
+        )
+    ),
 )
 
 ALIGNMENT: tuple[Variable, ...] = (
@@ -396,6 +414,33 @@ def edits_of(images: xr.DataArray) -> tuple[Path, str] | None:
     """Return the folder and the digest of the edits of stored images, None where there are none."""
     folder, digest = images.encoding.get("edited", (None, ""))
     return (Path(folder), digest) if folder else None
+
+
+def tilt_series_of(series: xr.DataTree) -> xr.Dataset:
+    """Return the images of a series with their coordinates.
+
+    Raises
+    ------
+    ProductMissingError
+        If its movies have not been corrected yet.
+    """
+    if "tilt_series" not in series.children:
+        raise ProductMissingError(
+            f"{series.name} has movies but no images yet: make them with 'tomodask motion'"
+        )
+    return series["tilt_series"].to_dataset()
+
+
+def views_of(series: xr.DataTree) -> xr.Dataset:
+    """Return the coordinates of a series' views: of its images, or of its movies before those."""
+    return series["tilt_series" if "tilt_series" in series.children else "movies"].to_dataset()
+
+
+def views_with_image(tilt_series: xr.Dataset) -> list[int]:
+    """Return the views that have an image: not those whose movie could not be used."""
+    if "has_image" not in tilt_series.coords:
+        return list(range(tilt_series.sizes["tilt"]))
+    return [int(view) for view in np.flatnonzero(tilt_series["has_image"].values)]
 
 
 def series_path(tree: xr.DataTree) -> Path | None:

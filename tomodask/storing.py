@@ -12,7 +12,7 @@ import zarr
 from tomodask.engine.files import check_space, explained
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.run import Stage, Task, at_once, run_stages
-from tomodask.engine.shards import ShardGrid, ShardWriter, read_region
+from tomodask.engine.shards import ShardGrid, ShardWriter, read_region, write_shard
 from tomodask.engine.workers import Resources
 from tomodask.errors import ParameterError
 from tomodask.graph.array_slabs import ArraySlabs
@@ -225,8 +225,4 @@ def _write_level(
     source = read_region(arrays[level - 1], (slice(None), rows, slice(None)))
     whole = np.zeros(grid.shard, np.float32)
     halve(source[None], whole[None], source.shape)
-    with ShardWriter(arrays[level], grid, (0, index, 0)) as writer:
-        for chunk in np.ndindex(*writer.chunks):
-            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
-            writer.write(chunk, whole[part])
-    return source.nbytes, writer.bytes_written
+    return source.nbytes, write_shard(arrays[level], grid, (0, index, 0), whole)

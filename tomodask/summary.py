@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tomodask.engine.ledger import Ledger
 from tomodask.io.ome_zarr import array_folder
 from tomodask.io.series import open_series
+from tomodask.model import views_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["info"]
 
@@ -34,7 +38,7 @@ def info(path: str | Path) -> dict[str, Any]:
         If there is no store.
     """
     tree = open_series(path)
-    series = tree["tilt_series"].to_dataset()
+    series = views_of(tree)
     angles = series["tilt_angle"].values
     included = series["included"].values
     values, counts = np.unique(angles, return_counts=True)
@@ -44,12 +48,15 @@ def info(path: str | Path) -> dict[str, Any]:
         "path": str(path),
         "views": series.sizes["tilt"],
         "excluded_views": np.flatnonzero(~included).tolist(),
-        "image_size_xy": [series.sizes["x"], series.sizes["y"]],
+        "image_size_xy": [series.sizes["x"], series.sizes["y"]] if "images" in series else None,
+        "halves": "even" in series,
         "pixel_size_angstrom": series.attrs["pixel_size"],
         "tilt_range_degree": [float(angles.min()), float(angles.max())],
         "duplicate_angles_degree": values[counts > 1].tolist(),
         "tilt_axis_angle_degree": series.attrs.get("tilt_axis_angle"),
         "total_dose": _total_dose(series),
+        "reasons": _reasons(series),
+        **_states(tree),
         "alignments": {},
         "tomograms": {},
         "incomplete": [],
@@ -83,6 +90,46 @@ def info(path: str | Path) -> dict[str, Any]:
             "method": plan.get("step"),
         }
     return result
+
+
+def _reasons(series: xr.Dataset) -> dict[str, str]:
+    """Return why views are excluded, by their number as text."""
+    if "reason" not in series.coords:
+        return {}
+    reasons = series["reason"].values
+    return {
+        str(view): str(reasons[view])
+        for view in np.flatnonzero(~series["included"].values)
+        if reasons[view]
+    }
+
+
+def _states(tree: xr.DataTree) -> dict[str, Any]:
+    """Return what was made of the movies and the images, where it was."""
+    states: dict[str, Any] = {}
+    if "movies" in tree.children:
+        movies = tree["movies"].to_dataset()
+        states["movies"] = {
+            "count": int(np.count_nonzero(movies["movie"].values != "")),
+            "gain": (movies.attrs.get("gain") or {}).get("path"),
+        }
+    if "motion" in tree.children:
+        motion = tree["motion"].to_dataset()
+        drift = np.hypot(motion["shift_y"].values, motion["shift_x"].values)
+        states["motion"] = {
+            "failed": np.flatnonzero(motion["failed"].values != "").tolist(),
+            "not_supported": np.flatnonzero(
+                ~motion["supported"].values & (motion["failed"].values == "")
+            ).tolist(),
+            "largest_shift_angstrom": round(float(np.nanmax(drift, initial=0.0)), 2),
+        }
+    if "cleaning" in tree.children:
+        states["cleaning"] = {"pixels": tree["cleaning"].sizes["edit"]}
+    if "curation" in tree.children:
+        attributes = tree["curation"].attrs
+        states["series_included"] = bool(attributes.get("series_included", True))
+        states["series_reason"] = str(attributes.get("series_reason", ""))
+    return states
 
 
 def _total_dose(series: Any) -> float | None:

@@ -107,9 +107,16 @@ def test_tomography_5_whose_titles_lost_their_bracket(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("TiltAngle = 0.01", "TiltAngle = 0,01", r"line 23: has a decimal comma .'TiltAngle = 0,"),
-        ("angle = -88.7, b", "angle = -88,7 b", "line 10: has a decimal comma"),
         ("TiltAngle = 0.01", "TiltAngle = zero", r"line 23: TiltAngle = 'zero' cannot be read"),
+        ("TiltAngle = 0.01", "TiltAngle = 1 2", "line 23: .*1 number expected, 2 found"),
+        # A comma that could be another thing than a decimal point.
+        ("TiltAngle = 0.01", "TiltAngle = 1,000,5", "line 23: .*its comma may part"),
+        ("TiltAngle = 0.01", "TiltAngle = 1.000,5", "line 23: .*its comma may part"),
+        ("TiltAngle = 0.01", "TiltAngle = 0,01,", "line 23: .*its comma may part"),
+        ("ImageSize = 3836 3710", "ImageSize = 3,836 3,710", "line 4: .*its comma may part"),
+        ("ImageSize = 3836 3710", "ImageSize = 3836,3710", "line 4: .*2 numbers expected"),
+        ("[ZValue = 1]", "[ZValue = one]", "line 21: .*no whole number"),
+        ("TiltAngle = 0.01", "TiltAngle = 0.01\nTiltAngle = 3", "line 24: .*0.01' on line 23"),
         ("ExposureDose = 2.5\nPriorRecordDose = 0", "ExposureDose = -1", r"ZValue = 1.*negative"),
         ("30-May-2021 22:34:59", "2021-05-30 22:34:59", r"ZValue = 1.*DateTime = '2021-05-30"),
         ("30-May-2021 22:34:59", "30-Mai-2021 22:34:59", "DateTime"),
@@ -124,6 +131,114 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, old: str, new: str, messag
     with pytest.raises(FormatError, match=message) as caught:
         read_mdoc(path)
     assert str(path) in str(caught.value)
+
+
+# What real files hold, and how the library that types the values takes it by itself.
+ODD = {
+    "no value": ("ExposureDose = 2.5", "ExposureTime =", True),
+    "not known": ("ExposureDose = 2.5", "ExposureTime = NaN\nCameraLength = NaN", False),
+    "not known, C": ("ExposureDose = 2.5", "ExposureTime = -1.#IND\nBinning = -nan(ind)", True),
+    "longer list": ("ExposureDose = 2.5", "MultiShotHoleAndPosition = 2 1 3 4", True),
+    "spaces": ("[ZValue = 1]", "[ ZValue=1 ]", True),
+    "key twice": ("ExposureDose = 2.5", "TiltAngle = 3.01\nChannelName = ", False),
+    "trailing space": ("ExposureDose = 2.5", "StagePosition = 775.35 -128.74 ", False),
+    "title in two lines": ("bidir = 0.0]", "bidir = 0.0\n    ]", True),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "library_errs"), ODD.values(), ids=ODD)
+def test_oddities_of_real_files(tmp_path: Path, old: str, new: str, *, library_errs: bool) -> None:
+    assert old in SERIALEM
+    text = SERIALEM.replace(old, new, 1)
+    info = read_mdoc(write(tmp_path / "a.mdoc", text))
+    assert [s.tilt_angle for s in info.sections] == [3.01, 0.01]
+    assert info.sections[0].exposure_time is None
+    assert info.tilt_axis_angle == -88.7
+    try:
+        plain = Mdoc.from_string(text)
+    except ValueError:
+        assert library_errs
+    else:
+        assert library_errs == ([s.TiltAngle for s in plain.section_data] != [3.01, 0.01])
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    """A number where one is expected, and pairs whose numbers are parted by spaces."""
+    local = (
+        TOMO5.replace("-175.84", "-175,84")
+        .replace("TiltAngle = 0.01", "TiltAngle = -0,01\nMinMaxMean = 0,00 212,00 1,4e1 ")
+        .replace("RotationAngle = 85.84", "RotationAngle = 85,84\nStagePosition = 1,5 2,5")
+        .replace("PixelSpacing = 1.96", "PixelSpacing = 1,96")
+        .replace("DateTime", "FrameDosesAndNumber = 0,06 10  0,07 2\nNote = 1,2,3 4\nDateTime")
+    )
+    with pytest.raises(ValueError, match=r"unpack|validation"):
+        Mdoc.from_string(local)
+    info = read_mdoc(write(tmp_path / "a.mdoc", local))
+    assert (info.tilt_axis_angle, info.pixel_size) == (85.84, 1.96)
+    assert info.sections[0].tilt_angle == -0.01
+    assert info.sections[0].mean_counts == 14
+    assert info.sections[0].frame_doses == ((0.06, 10), (0.07, 2))
+    serialem = SERIALEM.replace("angle = -88.7, b", "angle = -88,7, b")
+    assert read_mdoc(write(tmp_path / "b.mdoc", serialem)).tilt_axis_angle == -88.7
+
+
+def test_what_movies_need(tmp_path: Path) -> None:
+    keys = """Defocus = 2.25
+TargetDefocus = -3
+SubFramePath = X:\\a user\\frames\\a_001.tif
+NumSubFrames = 10
+FrameDosesAndNumber = 0.2 3  0.3 7
+ExposureTime = 0.76
+Binning = 0.5
+PixelSpacing = 0.862
+RotationAndFlip = 7
+CountsPerElectron = 16
+MinMaxMean = -5 12 6.5
+GainReference = Gain x1.dm4
+Unknown = 12 whatever
+[T = a title that follows a section]
+"""
+    info = read_mdoc(write(tmp_path / "a.mdoc", SERIALEM + keys))
+    first, last = info.sections
+    assert info.software == "SerialEM"
+    assert info.image_size == (3836, 3710)
+    assert info.titles[-1] == "a title that follows a section"
+    assert (last.defocus, first.defocus) == (30000, None)
+    assert last.movie == "X:\\a user\\frames\\a_001.tif"
+    assert (last.frames, first.frames) == (10, None)
+    assert last.frame_doses == ((0.2, 3), (0.3, 7))
+    assert (last.exposure_time, last.binning, last.pixel_size) == (0.76, 0.5, 0.862)
+    assert (last.rotation_and_flip, last.rotation_angle) == (7, 1.3)
+    assert (last.counts_per_electron, first.counts_per_electron) == (16, None)
+    assert (last.mean_counts, last.gain_reference) == (6.5, "Gain x1.dm4")
+    under = read_mdoc(write(tmp_path / "b.mdoc", SERIALEM + "Defocus = -4.5\n"))
+    assert under.sections[1].defocus == 45000
+    assert read_mdoc(write(tmp_path / "c.mdoc", TOMO5)).software == "Tomography 5"
+
+
+def test_keys_before_the_section(tmp_path: Path) -> None:
+    """The header speaks for all sections, but not of what belongs to one image."""
+    info = read_mdoc(write(tmp_path / "a.mdoc", "TargetDefocus = -2\n" + SERIALEM))
+    assert [s.defocus for s in info.sections] == [20000, 20000]
+    head, first, second = re.split(r"(?=\[ZValue)", SERIALEM)
+    one = first.replace("[ZValue = 0]\n", "") + "[ZValue = 0]\n"
+    section = read_mdoc(write(tmp_path / "b.mdoc", head + one)).sections[0]
+    assert (section.tilt_angle, section.exposure) == (3.01, 2.5)
+    assert section.time == datetime(2021, 5, 30, 22, 36, 28)
+    # Each angle before its section: all would be read with the section above.
+    shifted = head + one + second.replace("[ZValue = 1]\n", "") + "[ZValue = 1]\n"
+    with pytest.raises(FormatError, match=r"TiltAngle = '3.01' stands before .*ZValue = 1"):
+        read_mdoc(write(tmp_path / "c.mdoc", shifted))
+
+
+def test_ends_of_files_that_were_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.mdoc"
+    for tail in (b"\0" * 100, b"\n\x1a", b"[ZValue = 2]\n", b"[Notes = 1]\nTiltAngle = 9\n"):
+        path.write_bytes(SERIALEM.encode() + tail)
+        angles = [s.tilt_angle for s in read_mdoc(path).sections]
+        assert angles == [3.01, 0.01, None][: 3 if b"ZValue" in tail else 2]
+    path.write_bytes(SERIALEM.encode("utf-16"))
+    assert [s.tilt_angle for s in read_mdoc(path).sections] == [3.01, 0.01]
 
 
 @pytest.mark.parametrize("content", [b"", b"MAP \0\0\0", b"\n\n", b"ImageSize = 1 1\n"])

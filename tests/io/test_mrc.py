@@ -231,7 +231,6 @@ def test_what_is_not_mrc_is_refused(tmp_path: Path, content: bytes, message: str
         (12, (3,), "mode 3"),
         (12, (4,), "mode 4"),
         (12, (16,), "mode 16"),
-        (12, (101,), "mode 101"),
         (12, (7,), "neither"),
         (64, (3, 2, 1), "transpose"),
     ],

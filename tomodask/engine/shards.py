@@ -41,6 +41,7 @@ __all__ = [
     "read_shard",
     "reading",
     "stored_grid",
+    "write_shard",
 ]
 
 
@@ -237,6 +238,21 @@ class ShardWriter:
         finally:
             self._stream.close()
             self._temporary.unlink(missing_ok=True)
+
+
+def write_shard(
+    array: Path, grid: ShardGrid, index: tuple[int, ...], values: NDArray[np.float32]
+) -> int:
+    """Write one shard from an array that may be smaller, filled up with zeros; return its bytes."""
+    whole = values
+    if values.shape != grid.shard:
+        whole = np.zeros(grid.shard, np.float32)
+        whole[tuple(slice(n) for n in values.shape)] = values
+    with ShardWriter(array, grid, index) as writer:
+        for chunk in np.ndindex(*writer.chunks):
+            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
+            writer.write(chunk, whole[part])
+    return writer.bytes_written
 
 
 def stored_grid(array: Path) -> ShardGrid:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tomodask.errors import DataError, ParameterError
 from tomodask.geometry import Projection
+from tomodask.graph.inputs import edited_views
 from tomodask.kernels.coarse_shifts import CoarseShifts
 from tomodask.kernels.correlate import Plane, without_hot_pixels
 from tomodask.kernels.tilt_axis import search_tilt_axis
@@ -196,7 +197,7 @@ def coarse_alignment_dataset(
     _check(reference, thickness)
     angles, views = _outwards(tilt_series["tilt_angle"].values, tilt_series["included"].values)
     pixel_size = float(tilt_series.attrs["pixel_size"])
-    images = dask.array.asarray(tilt_series["images"].data)
+    images = edited_views(tilt_series["images"])
     shape = (int(images.shape[1]), int(images.shape[2]))
 
     prepare = dask.delayed(_prepare, pure=False)

@@ -13,12 +13,12 @@ from tomodask.geometry import centred_coordinates
 from tomodask.graph.aligned_views import AlignedGrid, ViewSource, align_view, aligned_grid
 from tomodask.graph.inputs import (
     chosen_projection,
-    one_view_a_chunk,
+    edited_views,
     refuse_applied,
     view_source,
     written_out,
 )
-from tomodask.model import provenance, validate
+from tomodask.model import provenance, tilt_series_of, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def align_stack(
     ProductMissingError
         If there is no such alignment, or several and none is named.
     """
-    tilt_series = series["tilt_series"].to_dataset()
+    tilt_series = tilt_series_of(series)
     validate(tilt_series, "tilt_series", source=str(series.name))
     refuse_applied(tilt_series["images"], "alignment")
     projection, label = chosen_projection(series, alignment)
@@ -61,7 +61,7 @@ def align_stack(
     grid = aligned_grid(projection, source.shape, source.pixel_size, binning)
     model = projection.slab_model()
     images = tilt_series["images"]
-    views = one_view_a_chunk(images)
+    views = edited_views(images)
     included = tilt_series["included"].values
     name = f"aligned-{tokenize(projection.digest(), source, grid, views.name)}"
     graph = {

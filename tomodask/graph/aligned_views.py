@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.geometry import Projection
+    from tomodask.graph.edits import Edits
 
 __all__ = [
     "AlignedGrid",
@@ -74,6 +75,8 @@ class ViewSource:
         CRC-32C of every view's pixels; empty when unknown.
     layout
         Of the stored array; one shard is one view.
+    edits
+        Applied whenever an image is read.
     """
 
     images: Path | None
@@ -81,9 +84,10 @@ class ViewSource:
     pixel_size: float
     checksums: tuple[int, ...] = ()
     layout: ShardGrid | None = None
+    edits: Edits | None = None
 
     def read(self, view: int) -> NDArray[np.float32]:
-        """Return one image (y, x).
+        """Return one image (y, x), with its edits.
 
         Raises
         ------
@@ -98,7 +102,7 @@ class ViewSource:
                 f"view {view} of {self.images} is not what was imported: its checksum differs; "
                 "the store is damaged there, import the stack again"
             )
-        return image
+        return image if self.edits is None else self.edits.apply(view, image)
 
 
 def align_view(

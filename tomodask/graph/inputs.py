@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from tomodask.engine.shards import stored_grid
@@ -18,13 +20,23 @@ from tomodask.errors import (
     TomodaskWarning,
 )
 from tomodask.graph.aligned_views import ViewSource
-from tomodask.model import nominal_projection, projection_of, stored_folder
+from tomodask.graph.edits import Edits
+from tomodask.model import (
+    edits_of,
+    nominal_projection,
+    projection_of,
+    stored_folder,
+    tilt_series_of,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tomodask.geometry import Projection
 
 __all__ = [
     "chosen_projection",
+    "edited_views",
     "one_view_a_chunk",
     "refuse_applied",
     "view_source",
@@ -43,7 +55,13 @@ def view_source(tilt_series: xr.Dataset) -> ViewSource:
         pixel_size=float(tilt_series.attrs["pixel_size"]),
         checksums=tuple(int(value) for value in checksums),
         layout=stored_grid(folder) if folder else None,
+        edits=_edits(images),
     )
+
+
+def _edits(images: xr.DataArray) -> Edits | None:
+    found = edits_of(images)
+    return None if found is None or stored_folder(images) is None else Edits(*found)
 
 
 def chosen_projection(
@@ -61,7 +79,7 @@ def chosen_projection(
     if isinstance(alignment, xr.Dataset):
         projection, label = projection_of(alignment), str(alignment.attrs.get("method", "given"))
     elif alignment == "none":
-        nominal = series["tilt_series"].to_dataset()
+        nominal = tilt_series_of(series)
         if "tilt_axis_angle" not in nominal.attrs:
             warnings.warn(
                 f"{series.name} records no tilt axis: it is taken as vertical, 0 degrees; import "
@@ -87,7 +105,7 @@ def chosen_projection(
                 "give one of these, or 'none'"
             )
         projection = projection_of(series[f"alignments/{label}"].to_dataset())
-    count = series["tilt_series"].sizes["tilt"]
+    count = tilt_series_of(series).sizes["tilt"]
     if len(projection) != count:
         raise DataError(
             f"alignment {label!r} has {len(projection)} views, {series.name} has {count}"
@@ -117,6 +135,24 @@ def one_view_a_chunk(images: xr.DataArray) -> da.Array:
         stack.rechunk(chunks) if isinstance(stack, da.Array) else da.from_array(stack, chunks)
     )
     return result
+
+
+def edited_views(images: xr.DataArray) -> da.Array:
+    """Return images (tilt, y, x) with the edits of the series, lazily, one view a chunk."""
+    views = one_view_a_chunk(images)
+    edits = _edits(images)
+    if edits is None:
+        return views
+    name = f"edited-{tokenize(edits, views.name)}"
+    graph = {
+        (name, t, 0, 0): (partial(_edited, edits, t), (views.name, t, 0, 0))
+        for t in range(images.sizes["tilt"])
+    }
+    return written_out(name, graph, views, views.chunks)
+
+
+def _edited(edits: Edits, view: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return edits.apply(view, np.asarray(image[0], np.float32))[None]
 
 
 def written_out(

@@ -19,7 +19,7 @@ from tomodask.geometry import VolumeGrid
 from tomodask.graph.aligned_views import aligned_grid
 from tomodask.graph.inputs import (
     chosen_projection,
-    one_view_a_chunk,
+    edited_views,
     refuse_applied,
     view_source,
     written_out,
@@ -30,6 +30,7 @@ from tomodask.model import (
     SLAB,
     layer_depth,
     provenance,
+    tilt_series_of,
     validate,
     variable_attributes,
 )
@@ -114,7 +115,7 @@ def reconstruct(
     -----
     Memory of one task: ``volume.attrs["task_bytes"]``.
     """
-    tilt_series = series["tilt_series"].to_dataset()
+    tilt_series = tilt_series_of(series)
     validate(tilt_series, "tilt_series", source=str(series.name))
     images = tilt_series["images"]
     refuse_applied(images, "alignment")
@@ -199,7 +200,7 @@ def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
     The graph is written out: a view is aligned once, cut into bands, and a slab takes the bands
     it needs.
     """
-    stack = one_view_a_chunk(images)
+    stack = edited_views(images)
     token = tokenize(plan.identity(), stack.name)
     aligned, band, slab_name = (f"{name}-{token}" for name in ("align", "band", "backproject"))
     align, backproject = partial(_align_bands, plan), partial(_slab_volume, plan)

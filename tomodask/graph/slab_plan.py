@@ -329,6 +329,7 @@ class SlabPlan:
             "step": "reconstruct wbp",
             "numerics": NUMERICS,
             "images": list(self.source.checksums),
+            "edits": None if self.source.edits is None else self.source.edits.digest,
             "views": list(self.views),
             "geometry": self.projection.digest(),
             "pixel_size": self.source.pixel_size,

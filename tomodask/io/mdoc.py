@@ -1,8 +1,8 @@
 """SerialEM's and Tomography 5's ``.mdoc``: what was recorded with each image.
 
-Reading is `mdocfile`'s, with the titles taken out first: it stops at a title that lost its
-bracket (Tomography 5.24), because that line has two equal signs, and it does not keep a title
-that follows a section.
+Values are typed by `mdocfile`, which is given the lines that `tomodask.io.mdoc_text` made regular:
+by itself it stops at a title that lost its bracket (Tomography 5.24), at a key without a value, at
+a decimal comma and at a list that is longer than it expects, and misses ``[ZValue=0]``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mdocfile.data_models import Mdoc, MdocSectionData
-from pydantic import ValidationError
+from mdocfile.data_models import MdocGlobalData, MdocSectionData
 
 from tomodask.errors import DataError, FormatError
+from tomodask.io.mdoc_text import MdocText, SectionKind, SectionText, read_mdoc_text
 from tomodask.io.mrc import tilt_axis_from_titles
-from tomodask.io.paths import readable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -30,16 +29,14 @@ __all__ = ["MdocInfo", "MdocSection", "read_mdoc"]
 # It warns of every key that it does not know, in every section of every file.
 logging.getLogger("mdocfile").setLevel(logging.ERROR)
 
-_SectionKind = Literal["ZValue", "FrameSet", "MontSection"]
-_KINDS: tuple[_SectionKind, ...] = ("ZValue", "FrameSet", "MontSection")
-_TITLE = re.compile(r"\[?\s*T\s*=\s*(.*?)\s*\]?\s*$")
-_DECIMAL_COMMA = re.compile(r"(?:=\s*|\s)[-+]?\d+,\d+\s*(?:$|\s|\])")
-_FREE_TEXT = re.compile(r"\w*(?:Path|File|Label|Note|Name|Reference)\s*=")
+Software = Literal["SerialEM", "Tomography 5"]
+
 _TIME = re.compile(r"(\d{1,2})-([A-Za-z]{3})-(\d{4}|\d{2})\s+(\d{1,2}):(\d{2}):(\d{2})")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MICROMETRE = 1e4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MdocSection:
     """What was recorded with one image.
 
@@ -57,14 +54,53 @@ class MdocSection:
         e/A^2 received before this image.
     time : datetime or None
         When it was taken; what the order of acquisition follows from.
+    movie : str or None
+        Where the frames were saved, a path of the microscope's computer as recorded.
+    frames : int or None
+        Frames saved.
+    frame_doses : tuple of (float, int)
+        e/A^2 of a frame, and how many frames had it, in order.
+    frame_range : tuple of int or None
+        First and last frame of a view whose movie holds the whole tilt series.
+    defocus : float or None
+        A, underfocus positive: what was aimed at, or else what the microscope showed.
+    pixel_size : float or None
+        A, of the image recorded (its frames may have been saved with smaller pixels).
+    binning : float or None
+        Of the image recorded; 0.5 is super-resolution (SerialEM).
+    rotation_angle : float or None
+        Degrees.
+    rotation_and_flip : int or None
+        How SerialEM turned the frames: 90 degrees CCW times 0 to 3, plus 4 where flipped first.
+    counts_per_electron : float or None
+        Of the image recorded.
+    mean_counts : float or None
+        Mean of the image recorded.
+    exposure_time : float or None
+        Seconds.
+    gain_reference : str or None
+        Name of the gain reference that was not applied to the frames.
     """
 
-    kind: _SectionKind
+    kind: SectionKind
     index: int
     tilt_angle: float | None
     exposure: float | None
     prior_dose: float | None
     time: datetime | None
+    movie: str | None
+    frames: int | None
+    frame_doses: tuple[tuple[float, int], ...]
+    frame_range: tuple[int, int] | None
+    defocus: float | None
+    pixel_size: float | None
+    binning: float | None
+    rotation_angle: float | None
+    rotation_and_flip: int | None
+    counts_per_electron: float | None
+    mean_counts: float | None
+    exposure_time: float | None
+    gain_reference: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +115,8 @@ class MdocInfo:
         In file order, which is no order of acquisition.
     titles : tuple of str
         The ``T`` lines.
+    software : {"SerialEM", "Tomography 5"} or None
+        What wrote it, as far as the titles tell.
     pixel_size : float or None
         A.
     tilt_axis_angle : float or None
@@ -87,6 +125,8 @@ class MdocInfo:
         kV.
     image_file : str or None
         The stack's name as recorded.
+    image_size : tuple of int or None
+        (x, y) of the images recorded, pixels.
     is_montage : bool
         The sections are pieces of a montage, not images of a tilt series.
     """
@@ -94,10 +134,12 @@ class MdocInfo:
     path: Path
     sections: tuple[MdocSection, ...]
     titles: tuple[str, ...]
+    software: Software | None
     pixel_size: float | None
     tilt_axis_angle: float | None
     voltage: float | None
     image_file: str | None
+    image_size: tuple[int, int] | None
     is_montage: bool
 
     def by_z_value(self, n_sections: int) -> tuple[MdocSection, ...]:
@@ -118,8 +160,7 @@ class MdocInfo:
         DataError
             The file is a montage, or its ``ZValue`` numbers are not 0 to n_sections - 1.
         """
-        if self.is_montage:
-            raise DataError(f"{self.path}: is of a montage, not of a tilt series; give another")
+        self.refuse_montage()
         images = sorted((s for s in self.sections if s.kind == "ZValue"), key=lambda s: s.index)
         numbers = [s.index for s in images]
         if numbers != list(range(n_sections)):
@@ -133,6 +174,11 @@ class MdocInfo:
             )
         return tuple(images)
 
+    def refuse_montage(self) -> None:
+        """Raise DataError if the file is of a montage."""
+        if self.is_montage:
+            raise DataError(f"{self.path}: is of a montage, not of a tilt series; give another")
+
 
 def read_mdoc(path: str | PathLike[str]) -> MdocInfo:
     """Read an mdoc file.
@@ -145,104 +191,72 @@ def read_mdoc(path: str | PathLike[str]) -> MdocInfo:
     Returns
     -------
     MdocInfo
-        Angles, doses and times per section, pixel size, axis and voltage.
+        Angles, doses, times and movies per section, pixel size, axis and voltage.
 
     Raises
     ------
     FormatError
-        Not an mdoc, or a value cannot be read; says which, and on which line.
+        Not an mdoc, or a value cannot be read or could mean two things; says which, and where.
     StoreError
         The file cannot be read.
+
+    Notes
+    -----
+    What is recorded as NaN, or has no value, is not known. A decimal comma is read as a point
+    where one number is expected; whole numbers with a comma are refused.
     """
     path = Path(path).absolute()
-    text = _text(path)
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        if _DECIMAL_COMMA.search(line) and not _FREE_TEXT.match(line):
-            raise FormatError(
-                f"{path}, line {number}: has a decimal comma ({line.strip()!r}); "
-                "write decimal points"
-            )
-    titles = tuple(match[1] for line in lines if (match := _TITLE.match(line)))
-    mdoc = _parse(path, [line for line in lines if not _TITLE.match(line)], lines)
-    if not mdoc.section_data:
-        raise FormatError(
-            f"{path}: has no section ([ZValue = 0], [FrameSet = 0]); it is no mdoc, or empty"
-        )
-    sections = tuple(_section(path, data) for data in mdoc.section_data)
-    first = mdoc.section_data[0]
-    top = mdoc.global_data
-    pixel_size = top.PixelSpacing or first.PixelSpacing
-    voltage = top.Voltage or first.Voltage
+    text = read_mdoc_text(path)
+    typed = [MdocSectionData.from_lines(_lines(s.values)) for s in text.sections]
+    top = MdocGlobalData.from_lines(_lines(text.header))
+    software = _software(text)
     return MdocInfo(
         path=path,
-        sections=sections,
-        titles=titles,
-        pixel_size=_positive(pixel_size),
-        tilt_axis_angle=_tilt_axis(titles, first.RotationAngle),
-        voltage=_positive(voltage),
-        image_file=None if top.ImageFile is None else str(top.ImageFile),
-        is_montage=_is_montage(mdoc),
+        sections=tuple(_section(path, s, d) for s, d in zip(text.sections, typed, strict=True)),
+        titles=text.titles,
+        software=software,
+        pixel_size=_positive(top.PixelSpacing or typed[0].PixelSpacing),
+        tilt_axis_angle=_tilt_axis(text, software, typed),
+        voltage=_positive(top.Voltage or typed[0].Voltage),
+        image_file=text.header.get("ImageFile"),
+        image_size=top.ImageSize,
+        is_montage=_is_montage(typed),
     )
 
 
-def _text(path: Path) -> str:
-    with readable(path):
-        data = path.read_bytes()
-    if b"\0" in data:
-        raise FormatError(f"{path}: is not a text file; give the .mdoc, not the images")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Windows writes units such as the micro sign in its own code page.
-        return data.decode("cp1252", errors="replace")
+def _lines(values: dict[str, str]) -> list[str]:
+    return [f"{key} = {value}" for key, value in values.items()]
 
 
-def _parse(path: Path, lines: list[str], original: list[str]) -> Mdoc:
-    try:
-        return Mdoc.from_lines(lines)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = str(detail["loc"][0])
-        where = next(
-            (f", line {n}" for n, line in enumerate(original, 1) if _holds_bad(line, key, detail)),
-            "",
-        )
-        raise FormatError(
-            f"{path}{where}: {key} = {detail['input']!r} cannot be read ({detail['msg']}); "
-            "correct or remove the line"
-        ) from error
-    except ValueError as error:
-        raise FormatError(
-            f"{path}: its header has a line that is not 'key = value' ({error}); "
-            "it is no mdoc, or correct the line"
-        ) from error
-
-
-def _holds_bad(line: str, key: str, detail: object) -> bool:
-    assert isinstance(detail, dict)
-    name, _, value = line.strip().strip("[]").partition("=")
-    found = detail["input"]
-    given = found.split() if isinstance(found, str) else [str(found)]
-    return name.strip() == key and all(word in value.split() for word in given)
-
-
-def _section(path: Path, data: MdocSectionData) -> MdocSection:
-    kind, index = next(
-        (kind, int(number)) for kind in _KINDS if (number := getattr(data, kind)) is not None
-    )
-    where = f"{path}, section [{kind} = {index}]"
+def _section(path: Path, text: SectionText, data: MdocSectionData) -> MdocSection:
+    where = f"{path}, section [{text.kind} = {text.index}]"
     for name in ("ExposureDose", "PriorRecordDose"):
         value = getattr(data, name)
         if value is not None and value < 0:
             raise FormatError(f"{where}: {name} = {value} is negative; correct or remove the line")
+    defocus = data.Defocus if data.TargetDefocus is None else data.TargetDefocus
+    counts = text.values.get("CountsPerElectron")
+    first_last = text.values.get("FrameTSStartEndFrames", "").split()
     return MdocSection(
-        kind=kind,
-        index=index,
-        tilt_angle=_finite(data.TiltAngle),
+        kind=text.kind,
+        index=text.index,
+        tilt_angle=data.TiltAngle,
         exposure=_positive(data.ExposureDose),
-        prior_dose=_finite(data.PriorRecordDose),
+        prior_dose=data.PriorRecordDose,
         time=None if data.DateTime is None else _time(where, data.DateTime),
+        movie=text.values.get("SubFramePath"),
+        frames=data.NumSubFrames,
+        frame_doses=tuple((dose, count) for dose, count in data.FrameDosesAndNumbers or ()),
+        frame_range=(int(first_last[0]), int(first_last[1])) if first_last else None,
+        defocus=None if defocus is None else -defocus * _MICROMETRE,
+        pixel_size=_positive(data.PixelSpacing),
+        binning=_positive(data.Binning),
+        rotation_angle=data.RotationAngle,
+        rotation_and_flip=data.RotationAndFlip,
+        counts_per_electron=_positive(None if counts is None else float(counts)),
+        mean_counts=None if data.MinMaxMean is None else data.MinMaxMean[2],
+        exposure_time=_positive(data.ExposureTime),
+        gain_reference=text.values.get("GainReference"),
     )
 
 
@@ -263,22 +277,29 @@ def _time(where: str, text: str) -> datetime:
         ) from error
 
 
-def _tilt_axis(titles: tuple[str, ...], rotation_angle: float | None) -> float | None:
-    axis = tilt_axis_from_titles(titles, _finite(rotation_angle))
-    if axis is None and rotation_angle is not None and any("SerialEM" in t for t in titles):
+def _software(text: MdocText) -> Software | None:
+    if any("SerialEM" in title for title in text.titles):
+        return "SerialEM"
+    if any(re.match(r"tomography|.*TiltAxisAngle", t, re.IGNORECASE) for t in text.titles):
+        return "Tomography 5"
+    return None
+
+
+def _tilt_axis(
+    text: MdocText, software: Software | None, sections: list[MdocSectionData]
+) -> float | None:
+    rotation = next((s.RotationAngle for s in sections if s.RotationAngle is not None), None)
+    axis = tilt_axis_from_titles(text.titles, rotation)
+    if axis is None and rotation is not None and software == "SerialEM":
         # A set of frames has no axis in its title; SerialEM's RotationAngle is the axis + 90.
-        axis = rotation_angle - 90
+        axis = rotation - 90
     return None if axis is None else axis - 360 * round(axis / 360)
 
 
-def _is_montage(mdoc: Mdoc) -> bool:
+def _is_montage(sections: list[MdocSectionData]) -> bool:
     # Not the key Montage: it is also set for tilt series of a single piece.
-    pieces = (data.PieceCoordinates for data in mdoc.section_data)
+    pieces = (data.PieceCoordinates for data in sections)
     return any(piece is not None and piece[:2] != (0, 0) for piece in pieces)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _positive(value: float | None) -> float | None:

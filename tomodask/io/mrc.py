@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["MrcWriter", "open_mrc", "read_mrc_section", "tilt_axis_from_titles"]
 
 _HEADER_BYTES = 1024
-_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
+_PACKED = 101  # two pixels of 4 bits in a byte
 _REFUSED_MODES = {
     3: "complex 16-bit integers, a Fourier transform; transform it back",
     4: "complex floats, a Fourier transform; transform it back",
     16: "colour bytes; convert it to grey (IMOD: clip or tif2mrc)",
-    101: "4-bit integers; unpack it (IMOD: newstack -mode 0)",
 }
 _MACHINE_STAMPS = {0x44: "<", 0x11: ">"}
 _IMOD_STAMP = 1146047817
@@ -83,7 +83,8 @@ def open_mrc(path: Path) -> StackInfo:
     header = _MrcHeader.parse(path, raw)
     shape = header.shape
     dtype = header.dtype
-    n_data = shape[0] * shape[1] * shape[2] * dtype.itemsize
+    packed = header.mode == _PACKED
+    n_data = shape[0] * shape[1] * ((shape[2] + 1) // 2 if packed else shape[2]) * dtype.itemsize
     n_extended = max(int(header.fields["nsymbt"]), 0)
     expected = _HEADER_BYTES + n_extended + n_data
     if size < expected:
@@ -111,6 +112,7 @@ def open_mrc(path: Path) -> StackInfo:
         tilt_angles=extended.tilt_angles,
         tilt_axis_angle=tilt_axis_from_titles(titles) if axis is None else axis,
         exposures=extended.exposures,
+        packed=packed,
         metadata=extended.metadata,
     )
 
@@ -204,6 +206,11 @@ class _MrcHeader:
         mode = int(fields["mode"])
         if mode in _REFUSED_MODES:
             raise FormatError(f"{path}: is of mode {mode}, {_REFUSED_MODES[mode]}")
+        if mode == 0 and (_imod_flags(raw, order) or 0) & 16:
+            raise FormatError(
+                f"{path}: holds two pixels of 4 bits in each byte, without the mode that says so; "
+                "unpack it (IMOD: clip unpack)"
+            )
         if _size(fields) == 0:
             shape = tuple(int(fields[n]) for n in ("nz", "ny", "nx"))
             raise FormatError(

@@ -60,11 +60,13 @@ __all__ = [
     "create_store",
     "images_folder",
     "images_grid",
+    "imported_views",
     "open_series",
     "read_alignment",
     "tomogram_folder",
     "tomogram_names",
     "write_alignment",
+    "write_coordinates",
 ]
 
 #: Tables that a store has once.
@@ -136,14 +138,26 @@ def create_series(
                 variable_attributes("tilt_series", name)
                 | {"coordinates": " ".join([*coordinates, CHECKSUMS[name]])},
             )
+        group.attrs.update(dict(attributes))
+        write_coordinates(path, coordinates)
+
+
+def write_coordinates(path: Path, coordinates: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write coordinates of a store's tilt series, in place of those of the same name.
+
+    Raises
+    ------
+    StoreError, SpaceError
+        If they cannot be written.
+    """
+    with explained(path):
         write_variables(
-            group,
+            zarr.open_group(path / "tilt_series", mode="a"),
             {
                 name: xr.Variable("tilt", values, variable_attributes("tilt_series", name))
                 for name, values in coordinates.items()
             },
         )
-        group.attrs.update(dict(attributes))
 
 
 def create_store(path: Path) -> None:
@@ -208,9 +222,18 @@ def open_series(path: str | Path) -> xr.DataTree:
     return tree
 
 
+def imported_views(path: Path) -> xr.Dataset:
+    """Return the views of a store as they were imported or corrected, before any curation."""
+    nodes: dict[str, xr.Dataset] = {}
+    if Ledger(images_folder(path)).complete:
+        return _open_images(path, nodes)
+    return read_table(path, "movies", "movies")
+
+
 def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
     names = [name for name in CHECKSUMS if (images_folder(path, name) / "zarr.json").exists()]
     series = restore_text(_open(path, "tilt_series", names))
+    series = series.set_coords([name for name in series.data_vars if name not in names])
     validate(series, "tilt_series", source=str(path))
     for name in names:
         series[name].attrs["pixel_size"] = series.attrs["pixel_size"]
@@ -221,13 +244,18 @@ def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def _curated(views: xr.Dataset, curation: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the views with the decisions of the curation in place of the imported ones."""
+    """Return the views with what the curation decided in place of what was imported."""
     if curation.sizes["tilt"] != views.sizes["tilt"]:
         raise StoreError(
             f"{source} has {views.sizes['tilt']} views, its curation {curation.sizes['tilt']}; "
             "run 'tomodask curate --reset'"
         )
-    return views.assign_coords({name: curation[name] for name in ("included", "reason")})
+    decided = curation["decided_by"] != ""
+    there = views.coords.get("reason", xr.zeros_like(curation["reason"]))
+    return views.assign_coords(
+        included=curation["included"].where(decided, views["included"]).astype(bool),
+        reason=curation["reason"].where(decided, there).astype(str),
+    )
 
 
 def _open(path: Path, group: str, names: list[str]) -> xr.Dataset:

@@ -49,6 +49,9 @@ class StackInfo:
         Degrees, counter-clockwise from +y of the y-up image.
     exposures : tuple of float or None
         e/A^2 of each section.
+    packed : bool
+        Whether a byte holds two pixels of 4 bits, the first in its lower half, and each row begins
+        with a byte of its own.
     metadata : dict
         What else the headers tell: ``voltage`` (kV), ``magnification``, ``software``, ...
     """
@@ -62,6 +65,7 @@ class StackInfo:
     tilt_angles: tuple[float, ...] | None = None
     tilt_axis_angle: float | None = None
     exposures: tuple[float, ...] | None = None
+    packed: bool = False
     metadata: dict[str, float | str] = field(default_factory=dict, hash=False)
 
 
@@ -91,12 +95,16 @@ def read_contiguous_section(info: StackInfo, index: int) -> NDArray[Any]:
     """
     assert info.data_offset is not None
     _, ny, nx = info.shape
-    offset = info.data_offset + index * ny * nx * info.dtype.itemsize
+    stored = (nx + 1) // 2 if info.packed else nx
+    offset = info.data_offset + index * ny * stored * info.dtype.itemsize
     with readable(info.path):
-        pixels = np.fromfile(info.path, dtype=info.dtype, count=ny * nx, offset=offset)
-    if pixels.size != ny * nx:
+        items = np.fromfile(info.path, dtype=info.dtype, count=ny * stored, offset=offset)
+    if items.size != ny * stored:
         raise FormatError(
-            f"{info.path}: section {index} has {pixels.size} of its {ny * nx} pixels: the file "
-            "was cut short after it was opened; copy it again"
+            f"{info.path}: section {index} has {items.size * nx // stored} of its {ny * nx} "
+            "pixels: the file was cut short after it was opened; copy it again"
         )
-    return pixels.reshape(ny, nx)
+    rows = items.reshape(ny, stored)
+    if info.packed:
+        return np.stack([rows & 15, rows >> 4], axis=-1).reshape(ny, 2 * stored)[:, :nx]
+    return rows

@@ -16,7 +16,7 @@ import zarr
 
 from tomodask.engine.files import explained
 from tomodask.engine.shards import reading
-from tomodask.model import validate, variable_attributes
+from tomodask.model import REGISTRY, validate, variable_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +36,12 @@ def has_table(path: Path, group: str) -> bool:
 
 
 def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> None:
-    """Write small variables into a group, each as one chunk, text as attributes."""
-    text = {}
+    """Write small variables into a group, each as one chunk, text as attributes.
+
+    Those that are there under the same names are replaced.
+    """
+    known: Any = group.attrs.get(_TEXT, {})
+    text = dict(known)
     for name, variable in variables.items():
         values = np.asarray(variable.values)
         if values.dtype.kind in "UO":
@@ -53,6 +57,8 @@ def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> 
             compressors=None,
             dimension_names=[str(dim) for dim in variable.dims],
             attributes=dict(variable.attrs),
+            overwrite=True,
+            config={"write_empty_chunks": True},
         )
     if text:
         group.attrs[_TEXT] = text
@@ -95,7 +101,8 @@ def read_table(path: Path, group: str, kind: Group) -> xr.Dataset:
         ).load()
     dataset = restore_text(dataset)
     validate(dataset, kind, source=f"{path} {group}")
-    return dataset
+    coordinates = [variable.name for variable in REGISTRY[kind] if variable.coordinate]
+    return dataset.set_coords([name for name in coordinates if name in dataset])
 
 
 def write_table(path: Path, group: str, table: xr.Dataset, kind: Group) -> None:

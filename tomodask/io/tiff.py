@@ -21,12 +21,12 @@ from tomodask.io.paths import readable
 from tomodask.io.stack_info import StackInfo, read_contiguous_section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["TIFF_SIGNATURES", "open_tiff", "read_tiff_section"]
+__all__ = ["TIFF_SIGNATURES", "decodable", "open_tiff", "read_tiff_pages", "read_tiff_section"]
 
 TIFF_SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 # What tifffile, its codecs and the XML parser raise on bytes that make no sense.
@@ -81,7 +81,7 @@ def open_tiff(path: Path) -> StackInfo:
     StoreError
         The file cannot be read.
     """
-    with _decodable(path), tifffile.TiffFile(path) as tif:
+    with decodable(path), tifffile.TiffFile(path) as tif:
         series = tif.series[0]
         shape = _stack_shape(path, tif)
         page = tif.pages.first
@@ -126,17 +126,57 @@ def read_tiff_section(info: StackInfo, index: int) -> NDArray[Any]:
     StoreError
         The file cannot be read.
     """
+    return next(read_tiff_pages(info, [index]))
+
+
+def read_tiff_pages(info: StackInfo, indices: Iterable[int]) -> Iterator[NDArray[Any]]:
+    """Read pages one after the other, the directories once: what `read_tiff_section` reads.
+
+    Parameters
+    ----------
+    info : StackInfo
+        From `open_tiff`.
+    indices : iterable of int
+        Sections, from 0.
+
+    Yields
+    ------
+    ndarray, shape (y, x)
+        As of `read_tiff_section`.
+
+    Raises
+    ------
+    FormatError
+        A page cannot be decoded.
+    StoreError
+        The file cannot be read.
+    """
     if info.data_offset is not None:
-        return read_contiguous_section(info, index)[::-1]
-    with _decodable(info.path), tifffile.TiffFile(info.path) as tif:
-        page = tif.series[0].pages[index]
-        assert page is not None
-        return page.asarray(maxworkers=1).reshape(info.shape[1:])[::-1]
+        for index in indices:
+            yield read_contiguous_section(info, index)[::-1]
+        return
+    with decodable(info.path), tifffile.TiffFile(info.path) as tif:
+        pages = tif.series[0].pages
+        for index in indices:
+            page = pages[index]
+            assert page is not None
+            yield page.asarray(maxworkers=1).reshape(info.shape[1:])[::-1]
 
 
 @contextmanager
-def _decodable(path: Path) -> Iterator[None]:
-    """Name the file in whatever tifffile and the codecs raise on corrupt bytes."""
+def decodable(path: Path) -> Iterator[None]:
+    """Name the file in whatever tifffile and the codecs raise on corrupt bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file that the block reads.
+
+    Raises
+    ------
+    FormatError, StoreError
+        Instead of what was raised.
+    """
     with readable(path):
         try:
             yield

@@ -1,8 +1,8 @@
 """Vector instructions for the innermost loops, as numba intrinsics that emit LLVM vectors.
 
 LLVM's own vectoriser does not find these forms: accumulators that stay in registers over all
-views, a transpose in registers, and the 16-point sum of a spline. LLVM splits the vectors on
-machines with narrower registers.
+views or all taps of a filter, a transpose in registers, and the 16-point sum of a spline. LLVM
+splits the vectors on machines with narrower registers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["WIDTH", "accumulate_16", "accumulate_64", "spline_sum", "transpose_16"]
+__all__ = [
+    "WIDTH",
+    "accumulate_16",
+    "accumulate_64",
+    "make_filter",
+    "spline_sum",
+    "transpose_16",
+]
 
 #: Lanes of one vector: a full AVX-512 register of float32.
 WIDTH = 16
@@ -146,6 +153,65 @@ def _make_accumulate(vectors: int) -> Any:
 
 accumulate_64 = _make_accumulate(4)
 accumulate_16 = _make_accumulate(1)
+
+
+def make_filter(taps: int, rows: int, vectors: int, *, add: bool = False) -> Any:
+    """Return an intrinsic that applies a filter of `taps` weights to `rows` x `vectors` x 16 values.
+
+    ``filter(source, at, step, weights, weights_at, out, out_at, out_step)`` writes, for each row r,
+    ``out[out_at + r out_step + lane] = sum_k weights[weights_at + k] source[at + (r + k) step +
+    lane]``: along y where `step` is the length of a row; along x, one row, where it is 1. What
+    several rows have in common is loaded once: loads, not the multiply-adds, are what limits.
+    With `add` the sum is added to what `out` holds.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def apply_filter(
+        typingctx: Any,
+        source: Any,
+        at: Any,
+        step: Any,
+        weights: Any,
+        weights_at: Any,
+        out: Any,
+        out_at: Any,
+        out_step: Any,
+    ) -> Any:
+        integer = types.intp
+        signature = types.void(source, integer, integer, weights, integer, out, integer, integer)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            emit = _Emitter(context, builder, signature, args, WIDTH)
+            source, weights, out = (emit.data(i) for i in (0, 3, 5))
+            lanes = [ir.Constant(_I64, j * WIDTH) for j in range(vectors)]
+            zero = ir.Constant(emit.vector, [0.0] * WIDTH)
+            sums = [[zero] * vectors for _ in range(rows)]
+            weight = []
+            at = args[1]
+            for line in range(taps + rows - 1):
+                if line < taps:
+                    index = builder.add(args[4], ir.Constant(_I64, line))
+                    weight.append(emit.splat(emit.scalar(weights, index)))
+                values = [emit.load(source, builder.add(at, lane)) for lane in lanes]
+                for r in range(max(0, line - taps + 1), min(rows, line + 1)):
+                    sums[r] = [
+                        emit.multiply_add(weight[line - r], value, total)
+                        for value, total in zip(values, sums[r], strict=True)
+                    ]
+                at = builder.add(at, args[2])
+            at = args[6]
+            for row in sums:
+                for lane, total in zip(lanes, row, strict=True):
+                    to = builder.add(at, lane)
+                    if add:
+                        total = builder.fadd(emit.load(out, to), total)
+                    emit.store(total, out, to)
+                at = builder.add(at, args[7])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return apply_filter
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ from tomodask.kernels._jit import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["halve"]
+__all__ = ["block_means", "halve"]
 
 
 @njit
@@ -48,3 +48,20 @@ def halve(
                                 total += source[at // width, 2 * z + dz, 2 * y + dy, at % width]
                                 count += 1
                     out[block, z, y, x] = total / np.float32(count) if count else np.float32(0)
+
+
+def block_means(image: NDArray[np.generic], edge: int) -> NDArray[np.float64]:
+    """Return the means of square blocks of an image; what does not fill one is left out.
+
+    Parameters
+    ----------
+    image
+        (y, x), any real dtype.
+    edge
+        Of a block, pixels; what is below 1 counts as 1.
+    """
+    edge = max(1, edge)
+    height, width = image.shape[0] // edge, image.shape[1] // edge
+    blocks = image[: height * edge, : width * edge].reshape(height, edge, width, edge)
+    means: NDArray[np.float64] = blocks.mean(axis=(1, 3), dtype=np.float64)
+    return means

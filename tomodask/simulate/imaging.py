@@ -29,6 +29,7 @@ __all__ = [
     "Imaging",
     "SimulatedTiltSeries",
     "dose_symmetric_order",
+    "relative_path",
     "simulate_tilt_series",
 ]
 
@@ -304,7 +305,7 @@ def simulate_tilt_series(
             raise ParameterError(f"dark view {view} is not one of the views 0 to {views - 1}")
         dark[view] = True
 
-    relative_path = _relative_path(projection)
+    path_length = relative_path(projection)
     images = np.empty((views, *shape), np.float32)
     hot_pixels = []
     for view in range(views):
@@ -316,14 +317,14 @@ def simulate_tilt_series(
             projection[[view]], field, pixel_size=pixel_size, supersample=supersample
         )[0].astype(np.float64)
         if imaging.ice_noise > 0:
-            deviation = imaging.ice_noise * np.sqrt(relative_path[view])
+            deviation = imaging.ice_noise * np.sqrt(path_length[view])
             grain = imaging.ice_grain / pixel_size
             contrast += _ice(np.random.default_rng([seed, _ICE, view]), field, grain, deviation)
         if ctf is not None:
             contrast = _transferred(contrast, ctf, pixel_size)
         contrast = contrast[margin : margin + shape[0], margin : margin + shape[1]]
 
-        attenuation = imaging.ice_thickness * relative_path[view] / imaging.mean_free_path
+        attenuation = imaging.ice_thickness * path_length[view] / imaging.mean_free_path
         electrons = imaging.exposure * pixel_size**2 * np.exp(-attenuation)
         if dark[view]:
             electrons *= _DARK_TRANSMISSION
@@ -354,8 +355,8 @@ def _per_view(name: str, values: NDArray[Any], views: int) -> NDArray[Any]:
     return values
 
 
-def _relative_path(projection: Projection) -> FloatArray:
-    """Return (tilt,) lengths of the beam's path through a slab, in thicknesses of it."""
+def relative_path(projection: Projection) -> FloatArray:
+    """Return the (tilt,) lengths of the beam's path through a slab, in thicknesses of it."""
     view = projection.view_matrix()
     beam = np.cross(view[:, 0], view[:, 1])
     path: FloatArray = np.linalg.norm(beam, axis=1) / np.abs(beam[:, 2])

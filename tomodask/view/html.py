@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomodask.model import views_of
 from tomodask.view.slices import voxel_size
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def series_text(tree: xr.DataTree) -> str:
 
 
 def _parts(tree: xr.DataTree) -> list[Part]:
-    series = tree["tilt_series"].to_dataset()
+    series = views_of(tree)
     parts = [(f"Tilt series {tree.name or ''}".rstrip(), _series_rows(series))]
     for title, group, describe in (
         ("Alignments", "alignments", _alignment_words),
@@ -93,7 +94,7 @@ def _series_rows(series: xr.Dataset) -> list[tuple[str, str]]:
     axis = series.attrs.get("tilt_axis_angle")
     rows = [
         ("views", f"{len(angles)}" + (f" ({excluded} excluded)" if excluded else "")),
-        ("image size", f"{series.sizes['x']} x {series.sizes['y']} (x, y)"),
+        ("image size", _image_words(series)),
         ("pixel size", f"{series.attrs['pixel_size']:.4g} A"),
         ("tilt angles", f"{angles.min():+.1f} to {angles.max():+.1f} degrees"),
         ("tilt axis", "not recorded" if axis is None else f"{axis:.2f} degrees"),
@@ -101,6 +102,13 @@ def _series_rows(series: xr.Dataset) -> list[tuple[str, str]]:
     if "exposure" in series:
         rows.append(("total dose", f"{float(series['exposure'].sum()):.1f} e/A^2"))
     return rows
+
+
+def _image_words(series: xr.Dataset) -> str:
+    if "images" not in series:
+        return "movies only, not corrected yet"
+    halves = " with even and odd halves" if "even" in series else ""
+    return f"{series.sizes['x']} x {series.sizes['y']} (x, y){halves}"
 
 
 def _alignment_words(node: xr.DataTree) -> str:

@@ -1,0 +1,132 @@
+"""The application, the options that several commands share, and how values are written.
+
+Every command is one call of the public Python API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+import tomodask as td
+from tomodask.engine.events import Listener
+from tomodask.errors import ParameterError
+
+__all__ = ["Bin", "Quiet", "Run", "app", "numbers", "pair", "progress", "span"]
+
+_HELP = """Cryo-electron tomography from movies to tomogram, out of core.
+
+A first tomogram: `tomodask demo`. With your own data, one line a step:
+
+    tomodask import TS_01.mdoc --frames frames --gain gain.mrc --out TS_01.zarr
+    tomodask motion TS_01.zarr --patches 5x5
+    tomodask clean TS_01.zarr
+    tomodask curate TS_01.zarr
+    tomodask align TS_01.zarr --method coarse
+    tomodask reconstruct TS_01.zarr --thickness 300 --bin 4
+    tomodask export TS_01.zarr --tomogram wbp --out TS_01.mrc
+
+A stack of images instead of movies: `tomodask import TS_01.st --tilt-angles TS_01.rawtlt --out
+TS_01.zarr`, and on with `clean`. Every command may be interrupted and given again: it goes on where
+it stopped. Exit codes: 0 done, 1 wrong input, 2 wrong command, 3 stopped before the end (give the
+same command again).
+"""
+
+app = App(
+    name="tomodask",
+    help=_HELP,
+    help_format="markdown",
+    version=lambda: td.__version__,
+    suppress_keyboard_interrupt=False,
+)
+
+_RUN = Group("Where it runs", sort_key=5)
+
+#: Options that stand alone in some commands.
+Quiet = Annotated[bool, Parameter(name="--quiet", negative="", group=_RUN)]
+Bin = Annotated[float, Parameter(name="--bin")]
+
+
+@Parameter(name="*", group=_RUN)
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a command runs, and what it says meanwhile.
+
+    Parameters
+    ----------
+    workers
+        Most tasks at once; all cores by default.
+    memory_limit
+        For everything together, e.g. 4GiB; 60 % of the free memory by default.
+    scheduler
+        threads, processes, or the address of a Dask scheduler.
+    quiet
+        No progress bars.
+    """
+
+    workers: int | None = None
+    memory_limit: str | None = None
+    scheduler: str = "threads"
+    quiet: Quiet = False
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """The arguments of the Python function that say where it runs."""
+        return {
+            "workers": self.workers,
+            "memory_limit": self.memory_limit,
+            "scheduler": self.scheduler,
+        }
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Listener | None]:
+    """Show progress bars, unless they are not wanted."""
+    if quiet:
+        yield None
+        return
+    from tomodask.view.progress import terminal_progress
+
+    with terminal_progress() as listen:
+        yield listen
+
+
+def span(text: str | None) -> tuple[int, int] | None:
+    """Return the numbers of "START:STOP"."""
+    if text is None:
+        return None
+    try:
+        start, stop = text.split(":")
+        return int(start), int(stop)
+    except ValueError:
+        raise ParameterError(f"range {text!r}: give START:STOP in voxels") from None
+
+
+def pair(text: str | None) -> tuple[int, int] | None:
+    """Return the numbers (y, x) of "XxY", such as "5x4": 5 along x, 4 along y."""
+    if text is None:
+        return None
+    try:
+        x, y = text.lower().split("x")
+        return int(y), int(x)
+    except ValueError:
+        raise ParameterError(f"patches {text!r}: give their numbers as XxY, e.g. 5x5") from None
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a list such as "0,3,38-40"."""
+    found: list[int] = []
+    try:
+        for part in filter(None, text.replace(" ", "").split(",")):
+            first, _, last = part.partition("-")
+            between = range(int(first), int(last or first) + 1)
+            if not between:
+                raise ValueError(part)
+            found += between
+    except ValueError:
+        raise ParameterError(f"list {text!r}: give numbers such as 0,3,38-40") from None
+    return found

@@ -1,0 +1,63 @@
+"""The command that tells what a store holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+import tomodask as td
+from tomodask.cli.app import app
+
+
+@app.command
+def info(series: Path, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Tell what a store holds.
+
+    Parameters
+    ----------
+    series
+        The store.
+    as_json
+        As JSON, for scripts.
+    """
+    print_info(td.info(series), as_json=as_json)
+
+
+def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
+    """Print what a store holds, for people or as JSON."""
+    if as_json:
+        print(json.dumps(values, indent=1))
+        return
+    low, high = values["tilt_range_degree"]
+    axis = values["tilt_axis_angle_degree"]
+    size = values["image_size_xy"]
+    images = f"of {size[0]} x {size[1]}" if size else "as movies, not corrected yet"
+    halves = ", with halves" if values["halves"] else ""
+    excluded = values["excluded_views"]
+    print(f"series     {values['name']} ({values['path']})")
+    print(f"views      {values['views']} {images}, {values['pixel_size_angstrom']:g} A{halves}")
+    print(f"tilts      {low:g} to {high:g} deg, axis {'not recorded' if axis is None else axis}")
+    if excluded:
+        print(f"excluded   {', '.join(map(str, excluded))} (from 0)")
+    for view, reason in values["reasons"].items():
+        print(f"           {view}: {reason}")
+    if not values.get("series_included", True):
+        print(f"series     is excluded as a whole: {values['series_reason']}")
+    if "motion" in values:
+        motion = values["motion"]
+        unsure = motion["not_supported"]
+        words = f"; no motion found in views {', '.join(map(str, unsure))}" if unsure else ""
+        print(f"motion     up to {motion['largest_shift_angstrom']:g} A{words}")
+    if "cleaning" in values:
+        print(f"cleaning   {values['cleaning']['pixels']} pixels mended when images are read")
+    for name, entry in values["alignments"].items():
+        score = f", mean score {entry['mean_score']}" if "mean_score" in entry else ""
+        print(f"alignment  {name}: axis {entry['tilt_axis_angle_degree']:g} deg{score}")
+    for name, entry in values["tomograms"].items():
+        size = " x ".join(map(str, entry["shape_xyz"]))
+        print(f"tomogram   {name}: {size} (x, y, z), {entry['voxel_size_angstrom']:g} A")
+    for line in values["incomplete"]:
+        print(f"incomplete {line}; give the same command again to finish it")

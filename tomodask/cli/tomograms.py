@@ -1,0 +1,159 @@
+"""Commands that align a series and reconstruct it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tomodask as td
+from tomodask.cli.app import Bin, Quiet, Run, app, progress, span
+
+
+@app.command
+def demo(
+    *,
+    out: Path = Path("tomodask-demo"),
+    run: Run = Run(),  # noqa: B008
+) -> None:
+    """Simulate a small tilt series, align it, reconstruct it and look at it.
+
+    Parameters
+    ----------
+    out
+        Folder for the results.
+    """
+    with progress(quiet=run.quiet) as listen:
+        folder = td.demo(out, workers=run.workers, memory_limit=run.memory_limit, progress=listen)
+    print(f"tomogram   {folder / 'demo.zarr'} (tomograms/wbp)")
+    print(f"MRC copy   {folder / 'demo.mrc'}")
+    print(f"picture    {folder / 'demo.png'}")
+
+
+@app.command
+def align(
+    series: Path,
+    *,
+    method: Literal["coarse"] = "coarse",
+    name: str | None = None,
+    tilt_axis: float | None = None,
+    search_axis: bool = False,
+    reference: Literal["neighbour", "running"] = "running",
+    overwrite: bool = False,
+    quiet: Quiet = False,
+) -> None:
+    """Align a tilt series; the alignment is stored, the images stay as they are.
+
+    Parameters
+    ----------
+    series
+        The store.
+    method
+        coarse: shifts by correlation with the neighbouring views, outwards from the lowest tilt.
+    name
+        Name to store it under; the method's by default.
+    tilt_axis
+        Angle of the tilt axis, degrees counter-clockwise from +y; by default as recorded, and
+        searched for where it is not.
+    search_axis
+        Search for the axis although it is recorded.
+    reference
+        Correlate with the running sum of the views aligned so far, or with the neighbour alone.
+    overwrite
+        Replace an alignment of that name.
+    quiet
+        No progress bars.
+    """
+    with progress(quiet=quiet) as listen:
+        alignment = td.align(
+            series,
+            method=method,
+            name=name,
+            tilt_axis=tilt_axis,
+            search_axis=search_axis,
+            reference=reference,
+            overwrite=overwrite,
+            progress=listen,
+        )
+    axis = float(alignment["tilt_axis_angle"].median())
+    shift_x, shift_y = alignment["shift_x"].values, alignment["shift_y"].values
+    largest = float((shift_x**2 + shift_y**2).max() ** 0.5)
+    print(f"alignment  {name or method}: {alignment.sizes['tilt']} views, tilt axis {axis:.2f} deg")
+    print(f"shifts     up to {largest:.1f} A from the image centre")
+    if "score" in alignment:
+        score = alignment["score"]
+        print(f"score      mean {float(score.mean()):.3f}, lowest {float(score.min()):.3f}")
+
+
+@app.command
+def reconstruct(
+    series: Path,
+    *,
+    thickness: int,
+    binning: Bin = 1.0,
+    alignment: str | None = None,
+    name: str = "wbp",
+    weighting: Literal["ramp", "exact", "none"] = "ramp",
+    radial: tuple[float, float] = (0.35, 0.035),
+    sirt_like: int = 0,
+    x_range: str | None = None,
+    y_range: str | None = None,
+    z_range: str | None = None,
+    levels: int | None = None,
+    overwrite: bool = False,
+    run: Run = Run(),  # noqa: B008
+) -> None:
+    """Reconstruct a tomogram by weighted back-projection, slab by slab, into the store.
+
+    Parameters
+    ----------
+    series
+        The store.
+    thickness
+        Height of the tomogram, voxels at the binning given.
+    binning
+        Binning: voxel size over pixel size; need not be whole.
+    alignment
+        Name of the alignment to use, or none for the recorded angles; by default the only one.
+    name
+        Name of the tomogram.
+    weighting
+        ramp, exact (for uneven tilts) or none.
+    radial
+        Cutoff and Gaussian fall-off of the low-pass, cycles per voxel.
+    sirt_like
+        Shape the ramp like so many SIRT iterations; 0 for a plain ramp.
+    x_range
+        Voxels START:STOP of the full tomogram to make.
+    y_range
+        As --x-range, along the tilt axis.
+    z_range
+        As --x-range, along the height.
+    levels
+        Number of resolutions; by default until every edge is at most 128 voxels.
+    overwrite
+        Replace a tomogram of this name that was made otherwise.
+    """
+    volume = td.reconstruct(
+        td.open(series),
+        thickness=thickness,
+        binning=binning,
+        alignment=alignment,
+        weighting=weighting,
+        radial=radial,
+        sirt_like=sirt_like,
+        x_range=span(x_range),
+        y_range=span(y_range),
+        z_range=span(z_range),
+    )
+    with progress(quiet=run.quiet) as listen:
+        folder = td.store(
+            volume,
+            name=name,
+            levels=levels,
+            overwrite=overwrite,
+            **run.resources,
+            progress=listen,
+        )
+    size = " x ".join(str(volume.sizes[axis]) for axis in "xyz")
+    print(f"tomogram   {name}: {size} voxels (x, y, z) of {volume.attrs['voxel_size']:g} A")
+    print(f"stored in  {folder}")

@@ -1,0 +1,445 @@
+"""The sum of a movie's frames, each moved back to where the specimen was.
+
+Every frame is read once and sampled at the moved points by a separable filter in real space; the
+sums of the even and of the odd frames are made in the same pass, and the full sum from the two.
+
+**Interpolation.** For each fraction of a pixel (to 1/1024) the filter is the one nearest, by
+least squares over the frequencies from 0 to 0.86 Nyquist, to an exact shift; its weights sum to 1
+and for a fraction of zero it is the pixel itself, so that whole pixels are copied to the bit.
+Against frames that never moved, sums of frames moved by random fractions differ by less than 1 %
+in power up to 0.85 Nyquist along an axis, and lose 7 % at 0.9.
+
+**Local motion.** The displacement is constant in small blocks of the sum, so that all their
+pixels share the weights. Blocks are so small that the error this makes, as standard deviation
+over a block, stays below 0.025 pixels where the displacement changes most: 0.4 % of the power at
+0.8 Nyquist there, less elsewhere. Frames' positions are rounded the same way, but to other
+fractions, so that no pattern of the blocks builds up.
+
+**Beyond the frame's edge** a frame continues as its own mirror image (the edge between the first
+two pixels). A rim as wide as the largest shift so repeats what lies inside it, in the frames that
+do not reach there; it has the brightness and the noise of its surroundings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomodask.errors import DataError, ParameterError
+from tomodask.kernels._jit import njit
+from tomodask.kernels._vector import WIDTH, make_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    #: (frame, ys, xs) -> (y, x, 2), pixels.
+    Displacement = Callable[[int, NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+__all__ = ["FrameOffsets", "add_frames", "as_frames", "frame_offsets", "sum_bytes", "sum_frames"]
+
+#: Weights of the filter, along each axis.
+TAPS = 24
+#: Band, in units of Nyquist, over which the filter is fitted, and the weight of what lies beyond,
+#: which keeps it from being amplified.
+_BAND = 0.86
+_BEYOND = 1e-3
+#: Offsets are rounded to 2^-10 pixel.
+_FRACTION_BITS = 10
+#: (y, x) pixels that are worked on at once: what a tile takes of a frame, converted to float32,
+#: and of both sums stays in the second-level cache.
+_TILE = (128, 256)
+#: Blocks of one offset, of which the first that is small enough is taken; they divide a tile.
+_BLOCKS = ((128, 256), (64, 256), (64, 128), (32, 128), (32, 64), (16, 64), (16, 32), (8, 32), (8, 16))
+#: Standard deviation of the displacement over a block, pixels.
+_TOLERANCE = 0.025
+#: Distance of the points from which the steepness of a displacement is taken, pixels.
+_COARSE = 64
+#: Types of frames that are read as they are; others are converted first.
+_NATIVE = (np.uint8, np.int8, np.uint16, np.int16, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameOffsets:
+    """Where the content of each block of the sum lies in each frame.
+
+    Parameters
+    ----------
+    shape
+        (y, x) of the frames and of the sum.
+    block
+        (y, x) pixels of a block.
+    offset
+        (frame, block y, block x, 2) int64: (y, x) offset in units of 2^-10 pixel.
+    """
+
+    shape: tuple[int, int]
+    block: tuple[int, int]
+    offset: NDArray[np.int64]
+
+
+def sum_frames(
+    frames: NDArray[np.generic] | Iterable[NDArray[np.generic]],
+    shift: ArrayLike,
+    displacement: Displacement | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Sum the frames of a movie, moved back, and their even and odd halves.
+
+    Parameters
+    ----------
+    frames
+        (frame, y, x), or (y, x) frames one at a time, each of which is needed only once. Counts
+        of 8 and 16 bits and float32 are read as they are.
+    shift
+        (frame, 2) pixels (y, x): where a frame's content lies relative to the sum, whose pixel
+        (y, x) is the frame's (y + shift_y, x + shift_x).
+    displacement
+        Function ``(frame, ys, xs)`` that returns the (y, x, 2) displacements, in pixels, that
+        come on top of the shift of frame number `frame` at rows `ys` and columns `xs` of the sum.
+
+    Returns
+    -------
+    full, even, odd
+        (y, x) float32: sums of all frames, of frames 0, 2, 4 ... and of 1, 3, 5 ...; each half in
+        the order of the frames, and ``full = even + odd``.
+
+    Raises
+    ------
+    DataError
+        If there is no frame, or frames differ in shape or number from each other or the shifts.
+    ParameterError
+        If a shift is not finite or has the wrong shape.
+    """
+    stacks = as_frames(frames)
+    first = next(stacks, None)
+    if first is None:
+        raise DataError("a movie without frames cannot be summed")
+    offsets = frame_offsets(first.shape[1:], shift, displacement)
+    halves = np.zeros((2, *offsets.shape), np.float32)
+    count = add_frames(first, offsets, 0, halves)
+    for stack in stacks:
+        count += add_frames(stack, offsets, count, halves)
+    if count != len(offsets.offset):
+        raise DataError(f"{count} frames and shifts of {len(offsets.offset)}: give one for each")
+    return halves[0] + halves[1], halves[0], halves[1]
+
+
+def sum_bytes(shape: tuple[int, int, int], *, weighted: bool = False) -> int:
+    """Return the bytes that summing takes beside the frames themselves.
+
+    Parameters
+    ----------
+    shape
+        (frame, y, x).
+    weighted
+        Whether the frames are weighted by dose, too.
+
+    Returns
+    -------
+    The three sums in float32; weighted, the transforms of both halves and of one frame, and that
+    frame.
+    """
+    pixels = shape[1] * shape[2]
+    transforms = 3 * 8 * shape[1] * (shape[2] // 2 + 1) + 4 * pixels if weighted else 0
+    return 3 * 4 * pixels + transforms
+
+
+def as_frames(
+    frames: NDArray[np.generic] | Iterable[NDArray[np.generic]],
+) -> Iterator[NDArray[np.generic]]:
+    """Give stacks (frame, y, x) of types that can be added, without copying where possible."""
+    if isinstance(frames, np.ndarray) and frames.dtype in _NATIVE and frames.flags.c_contiguous:
+        if frames.ndim != 3:
+            raise DataError(f"frames of shape {frames.shape}: give (frame, y, x)")
+        if len(frames):
+            yield frames
+        return
+    for frame in frames:
+        if frame.ndim != 2:
+            raise DataError(f"a frame of shape {frame.shape}: give (y, x)")
+        dtype = frame.dtype if frame.dtype in _NATIVE else np.dtype(np.float32)
+        yield np.ascontiguousarray(frame, dtype.newbyteorder("="))[None]
+
+
+def frame_offsets(
+    shape: tuple[int, ...], shift: ArrayLike, displacement: Displacement | None = None
+) -> FrameOffsets:
+    """Return the offsets of all frames, in blocks as large as their displacement allows.
+
+    Parameters
+    ----------
+    shape
+        (y, x) of the frames.
+    shift, displacement
+        As for :func:`sum_frames`.
+    """
+    shifts = np.asarray(shift, np.float64)
+    if shifts.ndim != 2 or shifts.shape[1] != 2:
+        raise ParameterError(f"shifts of shape {shifts.shape}: give (frame, 2), pixels (y, x)")
+    height, width = shape
+    if displacement is None:
+        block = _BLOCKS[0]
+    else:
+        block = _block(_steepness((height, width), len(shifts), displacement))
+    # Centres of the blocks; those at the far edges may be cut by them.
+    ys, xs = (
+        (np.arange(0, n, b) + np.minimum(np.arange(0, n, b) + b, n) - 1) / 2
+        for n, b in zip((height, width), block, strict=True)
+    )
+    offset = np.empty((len(shifts), len(ys), len(xs), 2), np.int64)
+    for frame, whole in enumerate(shifts):
+        local = 0.0 if displacement is None else displacement(frame, ys, xs)
+        total = whole + local
+        if not np.isfinite(total).all():
+            raise ParameterError(f"frame {frame} is shifted by {whole}: give finite numbers")
+        offset[frame] = np.rint(total * 2**_FRACTION_BITS)
+    return FrameOffsets((height, width), block, offset)
+
+
+def add_frames(
+    frames: NDArray[np.generic], offsets: FrameOffsets, first: int, sums: NDArray[np.float32]
+) -> int:
+    """Add moved frames to sums in turn, and return how many there were.
+
+    Parameters
+    ----------
+    frames
+        (frame, y, x), C order, from :func:`as_frames`.
+    offsets
+        Of all frames of the movie.
+    first
+        Number of the first of `frames` in the movie.
+    sums
+        (n, y, x) float32: frame number f is added to ``sums[f % n]``.
+    """
+    if frames.shape[1:] != offsets.shape:
+        raise DataError(f"a frame of {frames.shape[1:]} among frames of {offsets.shape}")
+    if first + len(frames) > len(offsets.offset):
+        raise DataError(f"more frames than shifts, of which there are {len(offsets.offset)}")
+    _add(frames, first, offsets.offset, *offsets.block, _WEIGHTS, sums)
+    return len(frames)
+
+
+def _steepness(shape: tuple[int, int], frames: int, displacement: Displacement) -> float:
+    """Return the largest gradient of a displacement, pixels per pixel."""
+    ys, xs = (np.linspace(0, n - 1, max(2, -(-n // _COARSE) + 1)) for n in shape)
+    steps = (max(ys[1] - ys[0], 1), max(xs[1] - xs[0], 1))
+    largest = 0.0
+    for frame in range(frames):
+        local = displacement(frame, ys, xs)
+        along_y = np.abs(np.diff(local, axis=0)).max() / steps[0]
+        along_x = np.abs(np.diff(local, axis=1)).max() / steps[1]
+        largest = max(largest, float(np.hypot(along_y, along_x)))
+    return largest
+
+
+def _block(steepness: float) -> tuple[int, int]:
+    """Return the largest block over which a displacement is constant enough."""
+    for block in _BLOCKS:
+        if steepness * np.hypot(*block) / np.sqrt(12) <= _TOLERANCE:
+            return block
+    return _BLOCKS[-1]
+
+
+def _shift_filters() -> NDArray[np.float32]:
+    """Return the weights for each fraction of a pixel, one after the other.
+
+    The sum of squares of ``sum_k w_k exp(i pi f k) - exp(i pi f s)`` over frequencies f is a
+    quadratic form of the weights w with elements sin(pi b d) / (pi d) for a band up to b, and is
+    minimised with their sum as a constraint.
+    """
+    tap = np.arange(TAPS) - (TAPS / 2 - 1)
+    fraction = np.arange(2**_FRACTION_BITS) / 2**_FRACTION_BITS
+
+    def inner(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        band: NDArray[np.float64] = _BAND * np.sinc(_BAND * distance)
+        return (1 - _BEYOND) * band + _BEYOND * np.sinc(distance)
+
+    inverse = np.linalg.inv(inner(tap[:, None] - tap))
+    weights = inner(fraction[:, None] - tap) @ inverse
+    level = inverse.sum(axis=0)
+    weights += (1 - weights.sum(axis=1, keepdims=True)) * level / level.sum()
+    weights[0] = tap == 0
+    return weights.astype(np.float32).reshape(-1)
+
+
+_BEFORE = TAPS // 2 - 1
+_FRACTION_MASK = 2**_FRACTION_BITS - 1
+_WEIGHTS = _shift_filters()
+#: Rows that are filtered along y at once.
+_ROWS = 4
+_rows_64 = make_filter(TAPS, _ROWS, 4)
+_rows_16 = make_filter(TAPS, _ROWS, 1)
+_row_64 = make_filter(TAPS, 1, 4, add=True)
+_row_16 = make_filter(TAPS, 1, 1, add=True)
+
+
+@njit
+def _add(
+    frames: NDArray[np.generic],
+    first: int,
+    offset: NDArray[np.int64],
+    block_y: int,
+    block_x: int,
+    weights: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> None:
+    count, height, width = frames.shape
+    # A tile of the sums is made in one piece: rows of the image, often a power of two apart, would
+    # not fit the ways of the cache.
+    piece = np.empty((len(sums), _TILE[0], _TILE[1] + WIDTH), np.float32)
+    for y0 in range(0, height, _TILE[0]):
+        y1 = min(y0 + _TILE[0], height)
+        for x0 in range(0, width, _TILE[1]):
+            x1 = min(x0 + _TILE[1], width)
+            piece[:] = 0
+            for i in range(count):
+                tile = offset[
+                    first + i,
+                    y0 // block_y : (y1 - 1) // block_y + 1,
+                    x0 // block_x : (x1 - 1) // block_x + 1,
+                ]
+                total = piece[(first + i) % len(sums)]
+                _add_tile(
+                    frames[i], y0, x0, y1 - y0, x1 - x0, tile, block_y, block_x, weights, total
+                )
+            for n in range(len(sums)):
+                for y in range(y0, y1):
+                    _add_row(piece[n, y - y0, : x1 - x0], sums[n, y, x0:x1])
+
+
+@njit
+def _add_tile(
+    frame: NDArray[np.generic],
+    y0: int,
+    x0: int,
+    height: int,
+    width: int,
+    tile: NDArray[np.int64],
+    block_y: int,
+    block_x: int,
+    weights: NDArray[np.float32],
+    total: NDArray[np.float32],
+) -> None:
+    """Add what a frame holds of the tile of the sum that begins at (y0, x0)."""
+    whole = tile >> _FRACTION_BITS
+    low_y, low_x = whole[:, :, 0].min(), whole[:, :, 1].min()
+    rows = height + whole[:, :, 0].max() - low_y + TAPS - 1
+    stride = width + whole[:, :, 1].max() - low_x + TAPS - 1 + WIDTH
+    # One allocation: the part of the frame, and rows of it filtered along y.
+    lines = (rows + _ROWS - 1) * stride
+    length = width + TAPS + 2 * WIDTH
+    work = np.empty(lines + _ROWS * length, np.float32)
+    _read(frame, y0 + low_y - _BEFORE, x0 + low_x - _BEFORE, rows, stride, work)
+    sums, sums_stride = total.reshape(-1), total.shape[1]
+    for j in range(tile.shape[0]):
+        bottom, top = j * block_y, min((j + 1) * block_y, height)
+        for k in range(tile.shape[1]):
+            wy = (tile[j, k, 0] & _FRACTION_MASK) * TAPS
+            wx = (tile[j, k, 1] & _FRACTION_MASK) * TAPS
+            left = k * block_x
+            count = min(block_x, width - left)
+            column = left + whole[j, k, 1] - low_x
+            for y in range(bottom, top, _ROWS):
+                at = (y + whole[j, k, 0] - low_y) * stride + column
+                step = stride
+                if wy:
+                    # Rows beyond the block, too, where it is cut off: they are not used.
+                    _filter_y(work, at, stride, weights, wy, lines, length, count + TAPS - 1)
+                    at, step = lines, length
+                else:
+                    at += _BEFORE * stride
+                for row in range(y, min(y + _ROWS, top)):
+                    if wx:
+                        _filter_x(work, at, weights, wx, sums, row * sums_stride + left, count)
+                    else:
+                        start = at + _BEFORE
+                        _add_row(work[start : start + count], total[row, left : left + count])
+                    at += step
+
+
+# Both filter whole vectors: up to 15 values more than are asked for.
+@njit
+def _filter_y(
+    work: NDArray[np.float32],
+    at: int,
+    stride: int,
+    weights: NDArray[np.float32],
+    weights_at: int,
+    out: int,
+    out_stride: int,
+    count: int,
+) -> None:
+    x = 0
+    while x + 4 * WIDTH <= count:
+        _rows_64(work, at + x, stride, weights, weights_at, work, out + x, out_stride)
+        x += 4 * WIDTH
+    while x < count:
+        _rows_16(work, at + x, stride, weights, weights_at, work, out + x, out_stride)
+        x += WIDTH
+
+
+@njit
+def _filter_x(
+    work: NDArray[np.float32],
+    at: int,
+    weights: NDArray[np.float32],
+    weights_at: int,
+    out: NDArray[np.float32],
+    out_at: int,
+    count: int,
+) -> None:
+    x = 0
+    while x + 4 * WIDTH <= count:
+        _row_64(work, at + x, 1, weights, weights_at, out, out_at + x, 0)
+        x += 4 * WIDTH
+    while x < count:
+        _row_16(work, at + x, 1, weights, weights_at, out, out_at + x, 0)
+        x += WIDTH
+
+
+@njit
+def _read(
+    frame: NDArray[np.generic],
+    y0: int,
+    x0: int,
+    rows: int,
+    columns: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Read a part of a frame, mirrored beyond its edges, as float32."""
+    height, width = frame.shape
+    left = min(max(-x0, 0), columns)
+    right = min(max(width - x0, left), columns)
+    for y in range(rows):
+        row = frame[_mirror(y0 + y, height)]
+        at = y * columns
+        for x in range(left):
+            out[at + x] = row[_mirror(x0 + x, width)]
+        _copy_row(row[x0 + left : x0 + right], out[at + left : at + right])
+        for x in range(right, columns):
+            out[at + x] = row[_mirror(x0 + x, width)]
+
+
+# Rows of their own, so that no index can be negative: what numba does about those keeps LLVM from
+# using vectors.
+@njit
+def _copy_row(row: NDArray[np.generic], out: NDArray[np.float32]) -> None:
+    for x in range(len(out)):
+        out[x] = row[x]
+
+
+@njit
+def _add_row(row: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    for x in range(len(out)):
+        out[x] += row[x]
+
+
+@njit
+def _mirror(index: int, size: int) -> int:
+    """Return the pixel whose mirror image stands at an index, the edge being between pixels."""
+    index %= 2 * size
+    return min(index, 2 * size - 1 - index)

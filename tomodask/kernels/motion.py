@@ -1,0 +1,282 @@
+"""The motion of a movie's frames by maximum marginal likelihood.
+
+A frame's transform is ``F_i(k) = g_i O(k) exp(-2 pi i k.s_i) + noise``: one object O, displaced by
+s_i, seen with the relative exposure g_i. Nothing is known of the object but that it is a Gaussian
+field of power P(\\|k\\|); the noise has the power ``g_i N(\\|k\\|)``. With the object integrated out,
+the log-likelihood of the shifts is, but for a constant,
+
+``L = sum_k W(k) |S(k)|^2``, ``S = sum_i F_i exp(2 pi i k.s_i)``, ``W = P / (N (N + P sum_i g_i))``:
+
+the power of the aligned sum, weighted by how much of it is the specimen's on each ring. P and N
+are measured on the movie itself, P from the cross-power of aligned frames, so that Thon rings, the
+specimen's contrast and the dose set the weights. Shifts and powers are found in turn, by Fisher
+scoring: the gradient of L against its expected curvature. No image is interpolated.
+
+What the likelihood knows about the shifts is then weighed against a set of priors
+(:mod:`tomodask.kernels.drift_prior`): no motion at all, random walks, smooth drifts, of a range of
+sizes. Each has its evidence, and the estimate is the mean over all of them.
+
+References
+----------
+.. [1] Knapp, C. and Carter, G., The generalized correlation method for estimation of time delay,
+   IEEE Trans. Acoust. Speech Signal Process. 24 (1976) 320, doi:10.1109/TASSP.1976.1162830.
+.. [2] Zivanov, J., Nakane, T. and Scheres, S., A Bayesian approach to beam-induced motion
+   correction in cryo-EM single-particle analysis, IUCrJ 6 (2019) 5,
+   doi:10.1107/S205225251801463X (smooth priors for trajectories).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomodask.errors import ParameterError
+from tomodask.kernels.aligned_frames import align, neighbour_powers
+from tomodask.kernels.drift_prior import Drift, DriftPriors
+from tomodask.kernels.frame_spectra import FrameSpectra
+from tomodask.kernels.local_motion import estimate_field
+from tomodask.kernels.ring_powers import LOWEST_RING, RingPowers
+from tomodask.kernels.shift_search import search_shifts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from tomodask.kernels.motion_field import MotionField
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["Motion", "estimate_motion"]
+
+#: Frequencies beyond this say little at the doses of a tilt series, 1/A.
+_HIGHEST = 1 / 7
+#: The search for shifts ends here, cycles per pixel.
+_LOWEST_BAND, _SEARCH_BAND = 0.03, 0.125
+_SEARCH_ROUNDS = 3
+_ENOUGH = 50.0
+_NEAR = 0.5
+_MOST_INFORMATION = 0.995
+_NEAR_ENOUGH = 0.05
+_SAME = 0.5
+_GUESSES = (0.02, 0.06, 0.15)
+_TELLING = 12.0
+_PLENTY = 15.0
+_SCORING_STEPS = 15
+_TOLERANCE = 0.003
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Motion:
+    """How the frames of a movie moved.
+
+    Parameters
+    ----------
+    shift
+        (frame, 2) float64 (y, x) pixels of the frames: where a frame's content lies relative to
+        the sum. Their mean is zero.
+    score
+        Log-likelihood gained over no motion, per frame, nats. Chance gives 1 or 2.
+    residual
+        Root mean square error expected of `shift` along one axis, pixels: the deviation of the
+        posterior.
+    supported
+        Whether the movie supports an estimate better than no motion. Where it does not, `shift`
+        is zero.
+    error
+        (frame, 2) error expected of each frame's shift, pixels.
+    band
+        (lowest, highest) frequency that was used, cycles per pixel.
+    iterations
+        Steps of Fisher scoring.
+    field
+        Local displacement on top of `shift`; None where not asked for or not supported.
+    """
+
+    shift: FloatArray
+    score: float
+    residual: float
+    supported: bool
+    error: FloatArray
+    band: tuple[float, float]
+    iterations: int
+    field: MotionField | None = None
+
+
+def estimate_motion(
+    frames: Sequence[NDArray[np.generic]],
+    *,
+    pixel_size: float,
+    patches: tuple[int, int] | None = None,
+    max_shift: float = 150.0,
+) -> Motion:
+    """Estimate how the frames of a movie moved.
+
+    Parameters
+    ----------
+    frames
+        (frame, y, x), any real dtype: gain-corrected counts. Each is read once, in order.
+    pixel_size
+        A.
+    patches
+        (y, x) patches on which local motion is measured; None for the motion of whole frames.
+    max_shift
+        Largest displacement between a frame and the sum that is searched for, A.
+
+    Raises
+    ------
+    DataError
+        If a frame holds NaN or an infinity, or the frames differ in shape.
+    ParameterError
+        If there is no frame, or a length is not positive.
+    """
+    count = len(frames)
+    if count == 0:
+        raise ParameterError("a movie without frames has no motion; give one frame at least")
+    for name, value in (("pixel_size", pixel_size), ("max_shift", max_shift)):
+        if not value > 0:
+            raise ParameterError(f"{name} is {value}; give a positive number")
+    spectra = FrameSpectra.of_frames(frames, min(0.5, _HIGHEST * pixel_size))
+    if count == 1 or not np.all(spectra.exposure > 0):
+        return _unsupported(count)
+    return _motion(spectra, max_shift / pixel_size, patches, np.shape(frames[0]))
+
+
+def _motion(
+    spectra: FrameSpectra,
+    max_shift: float,
+    patches: tuple[int, int] | None,
+    shape: tuple[int, int],
+) -> Motion:
+    best = _Estimator(spectra, max_shift).best()
+    supported = best.drift.odds > 0
+    shift = best.drift.shift if supported else np.zeros((len(spectra), 2))
+    return Motion(
+        shift=shift,
+        score=best.gain / len(spectra),
+        residual=float(np.sqrt(np.mean(best.drift.error**2))),
+        supported=supported,
+        error=best.drift.error,
+        band=(LOWEST_RING / max(spectra.shape), len(best.powers.signal) / max(spectra.shape)),
+        iterations=best.iterations,
+        field=None if patches is None else estimate_field(spectra, shift, patches, shape),
+    )
+
+
+def _unsupported(count: int) -> Motion:
+    return Motion(
+        shift=np.zeros((count, 2)),
+        score=0.0,
+        residual=float("inf") if count > 1 else 0.0,
+        supported=False,
+        error=np.full((count, 2), np.inf if count > 1 else 0.0),
+        band=(0.0, 0.0),
+        iterations=0,
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Estimate:
+    """Shifts and the powers they were found with.
+
+    The log-likelihood gained over no shift is `gain`, that over nothing in common `strength`.
+    """
+
+    drift: Drift
+    powers: RingPowers
+    gain: float
+    strength: float
+    iterations: int
+
+
+class _Estimator:
+    """Finds the shifts of the frames of one movie."""
+
+    def __init__(self, spectra: FrameSpectra, max_shift: float) -> None:
+        self.spectra = spectra
+        self.max_shift = max_shift
+        self.priors = DriftPriors(spectra.exposure)
+        self.own, self.still, self.neighbours = neighbour_powers(spectra)
+
+    def best(self) -> _Estimate:
+        """Return the estimate of most evidence among those from several first guesses."""
+        best = self.refined(*self.searched(self.neighbours))
+        if best.strength < _PLENTY * len(self.spectra):
+            for guess in self.guesses():
+                other = self.refined(*self.searched(guess))
+                if other.drift.odds > best.drift.odds:
+                    best = other
+        return best
+
+    def guesses(self) -> Iterator[RingPowers]:
+        """Yield powers that fall from low frequencies, to search with for weak signals."""
+        spectra = self.spectra
+        exposure = float(spectra.exposure.sum())
+        level = self.own / np.maximum(spectra.members * exposure, 1e-6)
+        for width in _GUESSES:
+            shape = np.exp(-0.5 * (spectra.ring_frequency / width) ** 2)
+            shape[:LOWEST_RING] = 0
+            telling = len(spectra) * spectra.members @ shape**2
+            signal = np.minimum(shape * np.sqrt(_TELLING / telling), 0.5)
+            yield RingPowers(signal * level, (1 - signal) * level, exposure)
+
+    def searched(self, powers: RingPowers) -> tuple[FloatArray, RingPowers]:
+        """Return shifts from a search at low frequencies, and the powers they reveal."""
+        low = self.spectra.within(self.search_band(powers))
+        shift, before = None, np.inf
+        for _ in range(_SEARCH_ROUNDS):
+            shift = search_shifts(
+                low, powers.weight[: low.rings], max_shift=self.max_shift, start=shift
+            )
+            if np.abs(shift - before).max() < _NEAR:
+                break
+            before = shift
+            total, _ = align(low, shift, powers.weight[: low.rings])
+            powers = self.measured(low, total)
+        total, _ = align(self.spectra, shift, np.zeros(self.spectra.rings, np.float32))
+        return shift, self.measured(self.spectra, total)
+
+    def search_band(self, powers: RingPowers) -> float:
+        """Return the frequency below which there is signal enough to find the shifts."""
+        told = np.cumsum(powers.gain * self.spectra.members) * len(self.spectra)
+        enough = int(np.searchsorted(told, _ENOUGH))
+        frequency = self.spectra.ring_frequency[min(enough, len(told) - 1)]
+        return float(np.clip(frequency, _LOWEST_BAND, _SEARCH_BAND))
+
+    def refined(self, shift: FloatArray, powers: RingPowers) -> _Estimate:
+        """Return the estimate from shifts near it, by Fisher scoring."""
+        spectra = self.spectra.within(self.band(powers))
+        powers = powers.until(spectra.rings)
+        gain = np.inf
+        for step in range(_SCORING_STEPS):
+            before = gain
+            total, gradient = align(spectra, shift, powers.weight)
+            gain = float(powers.weight @ (total - self.still[: spectra.rings]))
+            drift = self.priors.posterior(shift, gradient, powers.information(spectra), gain)
+            change = float(np.abs(drift.shift - shift).max())
+            shift = drift.shift
+            settled = change < max(_TOLERANCE, _NEAR_ENOUGH * float(drift.error.max()))
+            if settled and abs(gain - before) < _SAME + _NEAR_ENOUGH * gain:
+                break
+            powers = self.measured(spectra, total).less_fitted(spectra, drift.freedom)
+        strength = float(powers.weight @ (total - self.own[: spectra.rings]))
+        return _Estimate(drift, powers, gain, strength, step + 1)
+
+    def band(self, powers: RingPowers) -> float:
+        """Return the frequency beyond which little is said about shifts."""
+        spectra = self.spectra
+        # Each frame against the sum of the others.
+        if float(np.sum(powers.gain * spectra.members)) * len(spectra) < _PLENTY:
+            return 0.5
+        told = np.cumsum(powers.gain * spectra.members * spectra.ring_frequency**2)
+        last = int(np.searchsorted(told, _MOST_INFORMATION * told[-1]))
+        return float(spectra.ring_frequency[min(last + 2, len(told) - 1)])
+
+    def measured(self, spectra: FrameSpectra, total: FloatArray) -> RingPowers:
+        """Return powers from the ring sums of the power of an aligned sum."""
+        g = spectra.exposure
+        own = self.own[: spectra.rings]
+        cross = (total - own) / (g.sum() ** 2 - (g**2).sum())
+        return RingPowers.measured(spectra, own, cross, len(g) * (len(g) - 1) / 2)

@@ -1,0 +1,436 @@
+"""From movies to tilt images: every view's frames are aligned and summed, one task a view.
+
+What a task measures is kept beside the images as one small record a view, and gathered in the
+series' table of motion when all are done. A view whose movie cannot be used is flagged with the
+reason; the others are done all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+import xarray as xr
+
+from tomodask.engine.files import check_space, write_whole
+from tomodask.engine.ledger import Ledger
+from tomodask.engine.run import Stage, Task, at_once, run_stages
+from tomodask.engine.shards import ShardGrid, write_shard
+from tomodask.engine.workers import Resources
+from tomodask.errors import (
+    DataError,
+    FormatError,
+    ParameterError,
+    ProductMissingError,
+    StoreError,
+    TomodaskWarning,
+)
+from tomodask.graph.correct_frames import (
+    Corrected,
+    FrameCorrection,
+    correct_frames,
+    corrected_shape,
+    correction_bytes,
+)
+from tomodask.io.frames import FrameSource
+from tomodask.io.series import (
+    create_series,
+    images_folder,
+    images_grid,
+    open_series,
+    write_coordinates,
+)
+from tomodask.io.tables import write_table
+from tomodask.model import CHECKSUMS, provenance
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from numpy.typing import NDArray
+
+    from tomodask.engine.events import Listener
+
+__all__ = ["correct_motion"]
+
+#: Raised by hand whenever the same movies and parameters give other values.
+NUMERICS = 1
+#: Faults of a movie's file that are of this movie alone; others may pass or concern all.
+_OF_THE_FILE = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, None}
+
+
+def correct_motion(
+    series: str | Path,
+    *,
+    patches: tuple[int, int] | None = None,
+    binning: float = 1.0,
+    skip_first: int = 0,
+    skip_last: int = 0,
+    dose_weighting: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    memory_limit: str | float | None = None,
+    scheduler: str | Client = "threads",
+    progress: Listener | None = None,
+) -> xr.Dataset:
+    """Align and sum the frames of every movie of a series.
+
+    The shifts of whole frames are estimated first; with `patches`, then a smooth local field
+    where the signal supports one. Full, even and odd sums are made from the same motion in one
+    pass over the frames.
+
+    Parameters
+    ----------
+    series
+        Folder of a store that movies were imported into.
+    patches
+        (y, x) number of patches of the local field; None for whole-frame motion alone.
+    binning
+        Pixel size of the sums over that of the frames, >= 1; by cropping the Fourier transform.
+    skip_first, skip_last
+        Frames at the begin and the end of every movie that are left out.
+    dose_weighting
+        Whether frames are weighted by the dose that the specimen has had. By default they are
+        not: the images as stored are unweighted.
+    overwrite
+        Whether images that were made otherwise are replaced.
+    workers, memory_limit, scheduler, progress
+        As in ``tomodask.store``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The table of motion, as stored: shifts (A) of every frame, score, error to be expected,
+        and why a view failed.
+
+    Raises
+    ------
+    ProductMissingError
+        If the series has no movies.
+    DataError
+        If no movie can be used.
+    ParameterError
+        If a parameter makes no sense.
+    PlanMismatchError
+        If the images were made otherwise.
+    MemoryLimitError, SpaceError
+        Before anything is computed, where memory or disk cannot hold it.
+
+    Warns
+    -----
+    TomodaskWarning
+        For views that have no image because their movie cannot be used; they are excluded, with
+        the reason. When the movie is mended the same call makes them good.
+    """
+    path = Path(series).expanduser().resolve()
+    tree = open_series(path)
+    if "movies" not in tree.children:
+        raise ProductMissingError(
+            f"{path} has no movies: it was imported from a stack, or is empty; import the mdoc "
+            "with its frames ('tomodask import FILE.mdoc --frames DIR')"
+        )
+    movies = tree["movies"].to_dataset()
+    if not (np.isfinite(binning) and binning >= 1):
+        raise ParameterError(f"binning {binning}: give a number >= 1")
+    if min(skip_first, skip_last) < 0:
+        raise ParameterError(f"skip {skip_first} and {skip_last} frames: give numbers >= 0")
+    if dose_weighting and "dose" not in movies.coords:
+        raise ParameterError(f"{path} records no dose: import with --exposure to weight by dose")
+    source = FrameSource.of(movies)
+    correction = FrameCorrection(
+        pixel_size=float(movies.attrs["pixel_size"]),
+        patches=patches,
+        binning=binning,
+        skip=(skip_first, skip_last),
+        voltage=float(movies.attrs.get("voltage", 300.0)) if dose_weighting else None,
+    )
+    views = _views(movies, source)
+    shape, frames = _common_shape(path, views)
+    out_shape, factor = corrected_shape(shape, binning)
+    identity = {
+        "step": "correct motion",
+        "numerics": NUMERICS,
+        "views": movies.sizes["tilt"],
+        "shape": list(out_shape),
+        "source": source.identity(),
+        **correction.identity(),
+        "dose": [view.dose for view in views] if dose_weighting else None,
+    }
+    grid = images_grid((len(views), *out_shape))
+    folder = images_folder(path)
+    resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
+    step = f"motion {path.name}"
+    with Ledger(folder, path / "tilt_series") as ledger:
+        tasks = [
+            Task(
+                view.key,
+                _correct_view,
+                (view, shape, source, correction, path, grid, ledger.records),
+                _record_file(ledger.records, view.index),
+            )
+            for view in views
+        ]
+        stage = Stage("correct movies", tasks, correction_bytes(frames, shape, correction))
+        if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
+            at_once(step, [stage], resources)
+            check_space(path, 3 * 4 * int(np.prod(grid.shape)))
+            ledger.clear()
+            create_series(
+                path,
+                (len(views), *out_shape),
+                _coordinates(movies),
+                _attributes(movies, factor, correction),
+                halves=True,
+            )
+        ledger.begin(identity)
+        again = [
+            view.key
+            for view in views
+            if view.key in ledger.done() and _record(ledger.records, view.index).get("failed")
+        ]
+        if again or not ledger.complete or {task.key for task in tasks} - ledger.done():
+            ledger.reopen(again)
+            run_stages(step, [stage], ledger, resources, progress)
+        records = [_record(ledger.records, view.index) for view in views]
+        motion = _motion_table(records, correction)
+        if all(record["failed"] for record in records):
+            ledger.reopen([])
+            raise DataError(
+                f"{path}: none of the {len(views)} movies can be used; the first: "
+                f"{records[0]['failed']}"
+            )
+        if not ledger.complete:
+            _finish(path, movies, records, motion)
+            ledger.finish(task.key for task in tasks)
+    _tell_failures(path, motion)
+    return motion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """One movie as the table has it, and what its file says at a glance."""
+
+    index: int
+    movie: str
+    missing: str
+    recorded_frames: int
+    exposure: float | None
+    dose: float | None
+    key: str
+    found: tuple[int, int, int] | None = field(default=None, compare=False)
+
+
+def _views(movies: xr.Dataset, source: FrameSource) -> list[_View]:
+    def value(name: str, index: int) -> float | None:
+        return float(movies[name].values[index]) if name in movies.coords else None
+
+    views = []
+    for index in range(movies.sizes["tilt"]):
+        movie = str(movies["movie"].values[index])
+        exposure = value("exposure", index)
+        try:
+            stat = Path(movie).stat() if movie else None
+        except OSError:
+            stat = None
+        state = "absent" if stat is None else f"{stat.st_size}-{stat.st_mtime_ns}"
+        view = _View(
+            index=index,
+            movie=movie,
+            missing="" if movie else str(movies["reason"].values[index]),
+            recorded_frames=int(movies["frames"].values[index]),
+            exposure=exposure,
+            dose=value("dose", index),
+            key=f"view/{index}/{state}",
+        )
+        try:
+            found = source.open(movie, exposure).shape if stat is not None else None
+        except (FormatError, DataError, StoreError):
+            found = None  # its task says why
+        views.append(replace(view, found=found))
+    return views
+
+
+def _common_shape(path: Path, views: list[_View]) -> tuple[tuple[int, int], int]:
+    """Return the frames' shape (y, x) that most movies have, and their largest number."""
+    shapes = Counter(view.found[1:] for view in views if view.found is not None)
+    if not shapes:
+        example = next((view.movie for view in views if view.movie), "none is named")
+        raise DataError(
+            f"{path}: none of the {len(views)} movies can be read ({example}); put them back "
+            "where they were imported from, or import again with --frames DIR"
+        )
+    shape = shapes.most_common(1)[0][0]
+    frames = max(v.found[0] for v in views if v.found is not None and v.found[1:] == shape)
+    return (shape[0], shape[1]), frames
+
+
+def _correct_view(
+    view: _View,
+    shape: tuple[int, int],
+    source: FrameSource,
+    correction: FrameCorrection,
+    path: Path,
+    grid: ShardGrid,
+    records: Path,
+) -> tuple[int, int]:
+    """Align and sum one movie into its shards, and leave the record of it."""
+    record: dict[str, Any] = {"movie": view.movie, "failed": ""}
+    read = 0
+    try:
+        corrected, repaired, read = _corrected(view, shape, source, correction)
+        images: dict[str, NDArray[np.float32]] = corrected.images
+        record |= corrected.record() | {"repaired": repaired}
+    except (FormatError, DataError, StoreError) as error:
+        if isinstance(error, StoreError) and error.errno not in _OF_THE_FILE:
+            raise
+        record["failed"] = str(error)
+        nothing = np.full(grid.shape[1:], np.nan, np.float32)
+        images = dict.fromkeys(CHECKSUMS, nothing)
+    written = 0
+    for name, coordinate in CHECKSUMS.items():
+        image = images[name]
+        written += write_shard(
+            images_folder(path, name), grid, (view.index, 0, 0), np.ascontiguousarray(image[None])
+        )
+        record[coordinate] = google_crc32c.value(np.ascontiguousarray(image))
+    with write_whole(_record_file(records, view.index)) as temporary:
+        temporary.write_text(json.dumps(record))
+    return read, written
+
+
+def _corrected(
+    view: _View, shape: tuple[int, int], source: FrameSource, correction: FrameCorrection
+) -> tuple[Corrected, int, int]:
+    """Return the sums of one movie, the pixels mended in its frames, and the bytes read.
+
+    Raises
+    ------
+    FormatError, DataError, StoreError
+        If the movie cannot be used.
+    """
+    if not view.movie:
+        raise DataError(view.missing or "its movie was not found when it was imported")
+    info = source.open(view.movie, view.exposure)
+    if info.shape[1:] != shape:
+        raise DataError(
+            f"{view.movie} has frames of {info.shape[2]} x {info.shape[1]} pixels, the other "
+            f"movies {shape[1]} x {shape[0]}; find the right movie, and import again"
+        )
+    expected = view.recorded_frames
+    if expected >= 0 and expected not in (info.shape[0], info.raw_frames):
+        raise DataError(
+            f"{view.movie} has {info.raw_frames} frames, its mdoc says {expected}: it was not "
+            "copied whole, or is another movie; copy it again"
+        )
+    frames = source.read(info)
+    dose = None if view.dose is None or view.exposure is None else (view.dose, view.exposure)
+    corrected = correct_frames(frames, correction, dose)
+    return corrected, frames.spoilt, info.identity[0]
+
+
+def _record_file(records: Path, view: int) -> Path:
+    return records / f"view_{view:04d}.json"
+
+
+def _record(records: Path, view: int) -> dict[str, Any]:
+    path = _record_file(records, view)
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return record
+
+
+def _coordinates(movies: xr.Dataset) -> dict[str, NDArray[np.generic]]:
+    """Return the coordinates of the movies that the images have too."""
+    return {
+        str(name): values.values
+        for name, values in movies.coords.items()
+        if name not in ("movie", "frames")
+    }
+
+
+def _attributes(movies: xr.Dataset, factor: float, correction: FrameCorrection) -> dict[str, Any]:
+    kept = ("tilt_axis_angle", "voltage")
+    return {
+        "pixel_size": float(movies.attrs["pixel_size"]) * factor,
+        **{name: movies.attrs[name] for name in kept if name in movies.attrs},
+        **({"applied": ["dose weighting"]} if correction.voltage else {}),
+        "provenance": provenance("correct motion", **correction.identity()),
+    }
+
+
+def _motion_table(records: list[dict[str, Any]], correction: FrameCorrection) -> xr.Dataset:
+    """Return the table of motion of a series from the records of its views."""
+    views = len(records)
+    most = max((record.get("frames", 0) for record in records), default=0)
+    shift = np.full((views, most, 2), np.nan)
+    for view, record in enumerate(records):
+        if not record["failed"]:
+            first = correction.skip[0]
+            values = np.array(record["shift"])
+            shift[view, first : first + len(values)] = values
+    pixel = correction.pixel_size
+
+    def column(name: str, missing: Any) -> NDArray[np.generic]:
+        return np.array([record.get(name, missing) for record in records])
+
+    variables: dict[str, Any] = {
+        "shift_y": (("tilt", "frame"), shift[..., 0] * pixel),
+        "shift_x": (("tilt", "frame"), shift[..., 1] * pixel),
+    }
+    fields = [record.get("field") for record in records]
+    grid = next((np.shape(of_view) for of_view in fields if of_view is not None), None)
+    if grid is not None:
+        local = np.full((views, *grid), np.nan)
+        for view, coefficients in enumerate(fields):
+            if coefficients is not None and np.shape(coefficients) == grid:
+                local[view] = np.array(coefficients) * pixel
+        variables["field"] = (("tilt", "knot_t", "knot_y", "knot_x", "axis"), local)
+    coordinates = {
+        "frames": column("frames", 0),
+        "supported": column("supported", False).astype(bool),
+        "score": column("score", np.nan).astype(float),
+        "residual": column("residual", np.nan).astype(float) * pixel,
+        "repaired": column("repaired", 0),
+        "failed": column("failed", ""),
+    }
+    return xr.Dataset(
+        variables,
+        coords={name: ("tilt", values) for name, values in coordinates.items()},
+        attrs={
+            "pixel_size": pixel,
+            "provenance": provenance("correct motion", **correction.identity()),
+        },
+    )
+
+
+def _finish(
+    path: Path, movies: xr.Dataset, records: list[dict[str, Any]], motion: xr.Dataset
+) -> None:
+    """Store what was measured, and flag the views that have no image."""
+    failed = motion["failed"].values
+    write_table(path, "motion", motion, "motion")
+    reason = movies["reason"].values if "reason" in movies.coords else np.full(len(failed), "")
+    coordinates: dict[str, Any] = {
+        name: np.array([record[name] for record in records], np.uint32)
+        for name in CHECKSUMS.values()
+    }
+    coordinates["has_image"] = failed == ""
+    coordinates["included"] = movies["included"].values & (failed == "")
+    coordinates["reason"] = np.where(failed != "", failed, reason)
+    write_coordinates(path, coordinates)
+
+
+def _tell_failures(path: Path, motion: xr.Dataset) -> None:
+    failed = np.flatnonzero(motion["failed"].values != "")
+    if len(failed):
+        lines = "".join(f"\n  view {view}: {motion['failed'].values[view]}" for view in failed)
+        warnings.warn(
+            f"{path.name}: {len(failed)} of {motion.sizes['tilt']} views have no image and are "
+            f"excluded; mend them and give the same command again:{lines}",
+            TomodaskWarning,
+            stacklevel=3,
+        )
