@@ -80,5 +80,5 @@ def documented_parameters(doc: str) -> set[str]:
     )
     if section is None:
         return set()
-    heads = re.findall(r"^\w[\w, ]*(?=$| :)", section[1], re.MULTILINE)
+    heads = re.findall(r"^\**(\w[\w, ]*)(?=$| :)", section[1], re.MULTILINE)
     return {name for head in heads for name in head.split(", ")}

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tomodask.io.movies import read_frames as read_frames
     from tomodask.io.series import open_series as open  # noqa: A004
     from tomodask.motion_correction import correct_motion as correct_motion
+    from tomodask.movie_frames import open_frames as open_frames
     from tomodask.storing import store as store
     from tomodask.summary import info as info
     from tomodask.view.images import orthoslices_png as orthoslices_png
@@ -70,6 +71,7 @@ _PUBLIC = {
     "import_stack": ("tomodask.importing", "import_stack"),
     "info": ("tomodask.summary", "info"),
     "open": ("tomodask.io.series", "open_series"),
+    "open_frames": ("tomodask.movie_frames", "open_frames"),
     "open_movie": ("tomodask.io.movies", "open_movie"),
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
     "preprocess": ("tomodask.graph.preprocess", "preprocess"),
@@ -102,6 +104,7 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "import_stack",
     "info",
     "open",
+    "open_frames",
     "open_movie",
     "orthoslices_png",
     "preprocess",

@@ -96,7 +96,13 @@ def clean(
 
 
 def undo_cleaning(series: str | Path) -> None:
-    """Forget the edits of a series: its images are read as they are stored."""
+    """Forget the edits of a series: its images are read as they are stored.
+
+    Parameters
+    ----------
+    series
+        Folder of the store.
+    """
     shutil.rmtree(Path(series).expanduser().resolve() / "cleaning", ignore_errors=True)
 
 

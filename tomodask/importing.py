@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
-import zarr
 
-from tomodask.engine.files import explained, write_whole
+from tomodask.engine.files import write_whole
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.run import Stage, Task, at_once, run_stages
-from tomodask.engine.shards import ShardGrid, ShardWriter
+from tomodask.engine.shards import ShardGrid, write_shard
 from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.geometry import Projection
@@ -28,10 +27,11 @@ from tomodask.io.series import (
     images_grid,
     read_alignment,
     write_alignment,
+    write_coordinates,
 )
 from tomodask.io.stack import StackInfo, open_stack, read_section
 from tomodask.io.tilt_table import read_tilt_table
-from tomodask.model import alignment_dataset, provenance, variable_attributes
+from tomodask.model import alignment_dataset, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,6 +160,7 @@ def import_stack(
     coordinates: dict[str, NDArray[np.generic]] = {
         "tilt_angle": angles,
         "included": included,
+        "reason": np.where(included, "", "excluded by the user at import"),
         "section": np.arange(views, dtype=np.int64),
         **recorded.more,
     }
@@ -210,7 +211,8 @@ def import_stack(
         ledger.begin(identity)
         if not ledger.complete:
             run_stages(step, stages, ledger, resources, progress)
-            _write_checksums(path, ledger.scratch, views)
+            sums = [int(_checksum_file(ledger.scratch, t).read_text()) for t in range(views)]
+            write_coordinates(path, {"checksum": np.array(sums, np.uint32)})
             ledger.finish(task.key for stage in stages for task in stage.tasks)
     if alignment is not None:
         known = "imported" in alignment_names(path)
@@ -425,20 +427,6 @@ def _read_views(
     return Stage("read views", tasks, 4 * 4 * int(np.prod(grid.shard)))
 
 
-def _write_checksums(path: Path, scratch: Path, views: int) -> None:
-    """Gather the checksums that the views' tasks left."""
-    sums = [int(_checksum_file(scratch, view).read_text()) for view in range(views)]
-    with explained(path):
-        zarr.open_group(path / "tilt_series", mode="a").create_array(
-            "checksum",
-            data=np.array(sums, np.uint32),
-            dimension_names=("tilt",),
-            compressors=None,
-            attributes=variable_attributes("tilt_series", "checksum"),
-            overwrite=True,
-        )
-
-
 def _checksum_file(scratch: Path, view: int) -> Path:
     return scratch / f"checksum_{view}"
 
@@ -454,12 +442,7 @@ def _import_view(
             f"section {view} of {info.path} holds {bad} values that are not finite numbers; "
             f"exclude it (--exclude {view}), or mend the stack"
         )
-    whole = np.zeros(grid.shard, np.float32)
-    whole[0, : image.shape[0], : image.shape[1]] = image
-    with ShardWriter(folder, grid, (view, 0, 0)) as writer:
-        for chunk in np.ndindex(*writer.chunks):
-            part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, grid.chunk, strict=True))
-            writer.write(chunk, whole[part])
+    written = write_shard(folder, grid, (view, 0, 0), image[None])
     with write_whole(checksum) as temporary:
         temporary.write_text(str(google_crc32c.value(image)))
-    return image.size * info.dtype.itemsize, writer.bytes_written
+    return image.size * info.dtype.itemsize, written

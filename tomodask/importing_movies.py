@@ -125,7 +125,7 @@ def read_movies(
     tilt_axis
         Degrees CCW from +y; wins over what is recorded.
     pixel_size
-        A, of the frames; wins over what is recorded.
+        A, of the frames as they are rendered; wins over what is recorded.
     voltage
         kV; wins over what is recorded.
     row_order
@@ -167,7 +167,10 @@ def read_movies(
     table.attrs["row_order"] = row_order
     table.attrs["rendering"] = _rendering(superresolution, eer_group, eer_dose)
     infos = _sample(table)
-    table.attrs["pixel_size"] = pixel_size_of_frames(table, infos[0].shape[1:])
+    _, height, width = infos[0].shape
+    recorded = pixel_size_of_frames(table, (height // superresolution, width // superresolution))
+    if pixel_size is None:
+        table.attrs["pixel_size"] = recorded / superresolution
     if gain is not None:
         table.attrs["gain"] = _gain(Path(gain).absolute(), gain_orientation, gain_reciprocal, infos)
     elif gain_orientation is not None or gain_reciprocal is not None:

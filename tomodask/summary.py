@@ -111,6 +111,7 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
         movies = tree["movies"].to_dataset()
         states["movies"] = {
             "count": int(np.count_nonzero(movies["movie"].values != "")),
+            "missing": np.flatnonzero(movies["movie"].values == "").tolist(),
             "gain": (movies.attrs.get("gain") or {}).get("path"),
         }
     if "motion" in tree.children:

@@ -527,7 +527,10 @@ def test_pixel_size_follows_from_the_size_of_frames(tmp_path: Path) -> None:
     table = read(write(tmp_path, series(Binning=2, PixelSpacing=3.0)))
     assert table.attrs["pixel_size"] == 1.5
     assert pixel_size_of_frames(table, (6000, 8192)) == 1.5
-    assert pixel_size_of_frames(table, (8192, 6000)) == 1.5  # turned
+    with pytest.warns(TomodaskWarning, match="turned by 90 degrees .*axis of 82.9"):
+        assert pixel_size_of_frames(table, (8192, 6000)) == 1.5
+    known = read(write(tmp_path, series(Binning=2, PixelSpacing=3.0)), tilt_axis=-7.1)
+    assert pixel_size_of_frames(known, (8192, 6000)) == 1.5
     assert pixel_size_of_frames(table, (6100, 8300)) == 1.5  # edges cut off the image
     with pytest.warns(TomodaskWarning, match=r"pixels of 0.75 A; this is used in place of 1.5"):
         assert pixel_size_of_frames(table, (12000, 16384)) == 0.75
@@ -579,7 +582,9 @@ def test_real_mdocs_are_read_or_refused_with_the_reason(data_dir: Path, tmp_path
         assert (int(taken), float(nominal)) == (order, round(angle, 1))
     assert series.attrs["pixel_size"] == 5.4 / 4
     with pytest.warns(TomodaskWarning, match="0.675 A"):
-        assert pixel_size_of_frames(series, (7420, 7676)) == 0.675
+        assert pixel_size_of_frames(series, (7676, 7420)) == 0.675
+    with pytest.warns(TomodaskWarning, match="turned by 90 degrees"):
+        pixel_size_of_frames(series, (3710, 3838))
 
 
 def test_real_movies_with_an_mdoc_each(data_dir: Path) -> None:

@@ -272,3 +272,22 @@ def test_rendering_that_does_not_fit_the_movie(tmp_path: Path) -> None:
         open_movie(path, rendering=Rendering(group=4))
     with pytest.raises(ParameterError, match=r"a\.eer.*exposure is not known"):
         open_movie(path, rendering=Rendering(dose_per_frame=0.2))
+
+
+def test_a_directory_that_points_beyond_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.eer", frames_of(3, 0.05))
+    content = bytearray(path.read_bytes())
+    # The entry of the second frame's one strip: its tag, type and count.
+    entry = b"\x11\x01\x10\0\x01\0\0\0\0\0\0\0"
+    second = content.index(entry, content.index(entry) + 1)
+    content[second + 12 : second + 20] = (len(content) - 8).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"a\.eer.*truncated"):
+        open_movie(path)
+
+
+@pytest.mark.parametrize("tags", [{65007: 0}, {65007: 40}, {65008: 9}, {256: 0}])
+def test_encodings_that_make_no_sense(tmp_path: Path, tags: dict[int, int]) -> None:
+    path = eer_writer.write(tmp_path / "a.eer", [bytes(64)], SHAPE, compression=65002, tags=tags)
+    with pytest.raises(FormatError, match=r"a\.eer.*corrupt"):
+        open_movie(path)

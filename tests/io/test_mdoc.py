@@ -142,6 +142,7 @@ ODD = {
     "spaces": ("[ZValue = 1]", "[ ZValue=1 ]", True),
     "key twice": ("ExposureDose = 2.5", "TiltAngle = 3.01\nChannelName = ", False),
     "trailing space": ("ExposureDose = 2.5", "StagePosition = 775.35 -128.74 ", False),
+    "equal sign": ("ImageFile = tomo.mrc", "ImageFile = tilt=3.mrc", True),
     "title in two lines": ("bidir = 0.0]", "bidir = 0.0\n    ]", True),
 }
 
@@ -153,6 +154,7 @@ def test_oddities_of_real_files(tmp_path: Path, old: str, new: str, *, library_e
     info = read_mdoc(write(tmp_path / "a.mdoc", text))
     assert [s.tilt_angle for s in info.sections] == [3.01, 0.01]
     assert info.sections[0].exposure_time is None
+    assert info.image_file in {"tomo.mrc", "tilt=3.mrc"}
     assert info.tilt_axis_angle == -88.7
     try:
         plain = Mdoc.from_string(text)
@@ -318,3 +320,23 @@ def test_dose_symmetric_order_follows_from_the_times(data_dir: Path) -> None:
     assert [s.prior_dose for s in by_time] == sorted(s.prior_dose for s in sections)
     assert abs(by_time[0].tilt_angle) < 13
     assert by_time != list(sections)
+
+
+def test_a_file_cut_short_is_read_as_far_as_it_goes_or_refused(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    data = (data_dir / "metadata" / "mdoc" / "017.mdoc").read_bytes()
+    whole = read_mdoc(data_dir / "metadata" / "mdoc" / "017.mdoc").sections
+    path = tmp_path / "a.mdoc"
+    outcomes = []
+    for end in range(1, len(data), 997):
+        path.write_bytes(data[:end])
+        try:
+            sections = read_mdoc(path).sections
+        except FormatError as error:
+            outcomes.append(str(path) in str(error))
+        else:
+            assert sections[:-1] == whole[: len(sections) - 1]
+            outcomes.append(True)
+    assert all(outcomes)
+    assert len(outcomes) > 30

@@ -14,7 +14,11 @@ import tifffile
 
 from tomodask.errors import ParameterError
 from tomodask.geometry import Projection
+from tomodask.io.defects import read_defects
+from tomodask.io.gain import read_gain
 from tomodask.io.mdoc import read_mdoc
+from tomodask.io.movies import Rendering, open_movie, read_frames
+from tomodask.kernels.gain import Orientation, orient
 from tomodask.simulate import (
     Ball,
     Detector,
@@ -190,20 +194,32 @@ def test_more_electrons_than_raw_frames_are_refused():
 
 
 @pytest.mark.parametrize("orientation", range(8))
-def test_gain_corrects_the_movie_once_it_is_turned_back(tmp_path, movie, orientation):
+@pytest.mark.parametrize("reciprocal", [False, True])
+def test_gain_corrects_the_movie_once_it_is_turned_back(tmp_path, movie, orientation, reciprocal):
     detector = movie.detector
     inverse = {1: 3, 3: 1}.get(orientation, orientation)
     for name in ("g.mrc", "g.tif", "g.gain"):
-        write_gain(tmp_path / name, detector, orientation=orientation)
-        if name == "g.mrc":
-            with mrcfile.open(tmp_path / name) as mrc:
-                image = mrc.data.copy()
-        else:
-            image = tifffile.imread(tmp_path / name)[::-1]
-        factor = np.divide(1, image, out=np.zeros_like(image), where=image > 0)
-        gain = factor if name == "g.gain" else image
-        np.testing.assert_allclose(oriented(gain, inverse), detector.gain, rtol=1e-6)
+        path = tmp_path / name
+        write_gain(path, detector, orientation=orientation, reciprocal=reciprocal)
+        image = mrcfile.read(path) if name == "g.mrc" else tifffile.imread(path)[::-1]
+        if reciprocal:
+            image = np.divide(1, image, out=np.zeros_like(image), where=image > 0)
+        np.testing.assert_allclose(oriented(image, inverse), detector.gain, rtol=1e-6)
         np.testing.assert_array_equal(oriented(image, inverse) == 0, detector.dead)
+
+
+@pytest.mark.parametrize("movie_format", ["tiff", "eer", "mrc"])
+def test_corrected_counts_are_the_electrons(tmp_path, series, movie_format):
+    files = write_movie_series(
+        tmp_path, series, movie_format=movie_format, raw_frames=255, gain_orientation=5
+    )
+    gain = orient(read_gain(files.gain), Orientation.parse("rot270 fliplr"))
+    np.testing.assert_allclose(gain, series.detector.gain, rtol=1e-6)
+    defects = read_defects(files.defects, SHAPE)
+    np.testing.assert_array_equal(defects, series.detector.dead | series.detector.hot)
+    info = open_movie(files.movies[2], rendering=Rendering(group=255))
+    truth = series.movie(2)
+    np.testing.assert_array_equal(read_frames(info), truth.frames)
 
 
 def test_defects_are_listed_from_the_top(tmp_path, series):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tomodask.engine.files import write_whole
@@ -75,6 +75,8 @@ def measured(
         run_stages(step, [Stage(stage, tasks, task_bytes)], ledger, resources, listen)
         yield [json.loads(file.read_text()) for file in files]
     shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another command's results may still be there
+        folder.parent.rmdir()
 
 
 def _measure(

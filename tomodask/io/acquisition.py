@@ -62,7 +62,7 @@ def read_acquisition(
     exposure
         e/A^2 of each view; wins over what is recorded.
     exposure_per_frame
-        e/A^2 of each frame; wins over what is recorded.
+        e/A^2 of each frame that is recorded (``NumSubFrames``); wins over what is recorded.
     tilt_axis
         Degrees CCW from +y; wins over what is recorded.
     pixel_size
@@ -257,7 +257,7 @@ def _compare_doses(source: str, views: Sequence[AcquiredView]) -> None:
     for view in views:
         summed, _ = recorded_exposure(None, view.section.frame_doses)
         exposure = view.section.exposure
-        if exposure and summed and not 0.75 < summed / exposure < 1.33:
+        if exposure and summed and not 1 / 1.5 < summed / exposure < 1.5:
             _warn(
                 f"{source}: section {view.number} has an ExposureDose of {exposure:g} e/A^2, its "
                 f"frames {summed:g} (FrameDosesAndNumber); the first is believed: give exposure "

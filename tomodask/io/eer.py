@@ -151,9 +151,14 @@ def open_eer(path: Path) -> EerInfo:
                 f"{path}: its frames differ in size or encoding {sorted(map(str, kinds))}; "
                 "it is corrupt, copy it again"
             )
+        skip_bits, subpixel_bits = frames[0].encoding
+        if min(frames[0].shape) < 1 or not 1 <= skip_bits <= 16 or max(subpixel_bits) > 8:
+            raise FormatError(
+                f"{path}: its frames are of {frames[0].shape} pixels (y, x), with skips of "
+                f"{skip_bits} bits and places of {subpixel_bits}: it is corrupt, copy it again"
+            )
         metadata = _metadata(path, stream, directories[0])
         streams = [frame.extents(stream) for frame in frames]
-        skip_bits, subpixel_bits = frames[0].encoding
         whole_escapes = False
         if frames[0].compression == 65000:
             events = _read_extents(stream, streams[0])

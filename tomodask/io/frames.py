@@ -13,7 +13,7 @@ import numpy as np
 from tomodask.errors import DataError
 from tomodask.io.defects import read_defects
 from tomodask.io.gain import read_gain
-from tomodask.io.movies import MovieInfo, Rendering, open_movie, read_frames
+from tomodask.io.movies import MovieInfo, Rendering, open_movie, read_frame, read_frames
 from tomodask.kernels.gain import (
     Orientation,
     Repair,
@@ -90,6 +90,11 @@ class FrameSource:
         return open_movie(
             movie, rendering=self.rendering, exposure=exposure, row_order=self.row_order
         )
+
+    def read_frame(self, info: MovieInfo, index: int) -> NDArray[np.float32]:
+        """Read one frame (y, x), mended where the gain or the defects say so; as :meth:`read`."""
+        gain, dead = _camera(self, (info.shape[1], info.shape[2]))
+        return correct_frame(read_frame(info, index), gain, _repair(dead), number=index)
 
     def read(self, info: MovieInfo) -> Frames:
         """Read a movie.

@@ -1,8 +1,9 @@
 """SerialEM's and Tomography 5's ``.mdoc``: what was recorded with each image.
 
-Values are typed by `mdocfile`, which is given the lines that `tomodask.io.mdoc_text` made regular:
-by itself it stops at a title that lost its bracket (Tomography 5.24), at a key without a value, at
-a decimal comma and at a list that is longer than it expects, and misses ``[ZValue=0]``.
+Values are typed by `mdocfile`, which is given the text that `tomodask.io.mdoc_text` made regular:
+by itself it stops at a title that lost its bracket (Tomography 5.24), at a file name with an equal
+sign, at a key without a value, at a decimal comma and at a list that is longer than it expects,
+and misses ``[ZValue=0]``.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class MdocSection:
     rotation_angle : float or None
         Degrees.
     rotation_and_flip : int or None
-        How SerialEM turned the frames: 90 degrees CCW times 0 to 3, plus 4 where flipped first.
+        SerialEM's number of how the frames are turned and flipped against the camera.
     counts_per_electron : float or None
         Of the image recorded.
     mean_counts : float or None
@@ -207,8 +208,8 @@ def read_mdoc(path: str | PathLike[str]) -> MdocInfo:
     """
     path = Path(path).absolute()
     text = read_mdoc_text(path)
-    typed = [MdocSectionData.from_lines(_lines(s.values)) for s in text.sections]
-    top = MdocGlobalData.from_lines(_lines(text.header))
+    typed = [MdocSectionData(**section.values) for section in text.sections]
+    top = MdocGlobalData(**text.header)
     software = _software(text)
     return MdocInfo(
         path=path,
@@ -222,10 +223,6 @@ def read_mdoc(path: str | PathLike[str]) -> MdocInfo:
         image_size=top.ImageSize,
         is_montage=_is_montage(typed),
     )
-
-
-def _lines(values: dict[str, str]) -> list[str]:
-    return [f"{key} = {value}" for key, value in values.items()]
 
 
 def _section(path: Path, text: SectionText, data: MdocSectionData) -> MdocSection:

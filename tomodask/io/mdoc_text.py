@@ -39,7 +39,7 @@ _FIELDS = {
     "ImageSize": "ii",
     "MinMaxMean": "fff",
     "NumSubFrames": "i",
-    "PieceCoordinates": "fff",
+    "PieceCoordinates": "ffi",
     "PixelSpacing": "f",
     "PriorRecordDose": "f",
     "RotationAngle": "f",

@@ -25,7 +25,8 @@ class MovieFolder:
     Parameters
     ----------
     folder : Path
-        Where movies are looked for: in it, and in the folders in it where it does not have them.
+        Where movies are looked for: in it and, where it does not have them, in the folders below,
+        links to folders excepted.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from tomodask.errors import TomodaskWarning
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
 __all__ = ["pixel_size_of_frames", "summary"]
 
@@ -45,15 +46,18 @@ def pixel_size_of_frames(table: xr.Dataset, shape: tuple[int, int]) -> float:
     Warns
     -----
     TomodaskWarning
-        Where the frames say something else than the table.
+        Where the frames say something else than the table, or lie turned by 90 degrees to the
+        image that the tilt axis was recorded for.
     """
     size = float(table.attrs["pixel_size"])
     recorded = table.attrs.get("image_size")
     spacing = table.attrs.get("image_pixel_size")
     if recorded is None or spacing is None:
         return size
-    # Sorted: frames may be saved as they lie on the camera, the image turned by 90 degrees.
-    ratios = np.sort(shape) / np.sort(recorded)
+    # Frames may be saved as they lie on the camera, the image turned by 90 degrees.
+    upright, turned = (np.array(frame) / recorded for frame in (shape[::-1], shape))
+    is_turned = _spread(turned) < 0.5 * _spread(upright)
+    ratios = turned if is_turned else upright
     binning = float(_BINNINGS[np.argmin(np.abs(np.log(_BINNINGS / np.sqrt(ratios.prod()))))])
     frame = f"{shape[1]} x {shape[0]} pixels"
     image = f"{recorded[0]} x {recorded[1]} pixels of {spacing:g} A"
@@ -63,15 +67,22 @@ def pixel_size_of_frames(table: xr.Dataset, shape: tuple[int, int]) -> float:
             f"as {size:g} A: give pixel_size (--pixel-size) to be sure"
         )
         return size
+    given = table.attrs["provenance"]["given_by_user"]
+    if is_turned and "tilt_axis" not in given and "tilt_axis_angle" in table.attrs:
+        _warn(
+            f"frames of {frame} lie turned by 90 degrees to the recorded image of {image}, which "
+            f"the tilt axis of {table.attrs['tilt_axis_angle']:g} degrees is of; give that of the "
+            "frames with tilt_axis (--tilt-axis)"
+        )
     expected = spacing / binning
     if abs(expected / size - 1) <= _CALIBRATED:
         return size
-    given = "pixel_size" in table.attrs["provenance"]["given_by_user"]
+    keep = "pixel_size" in given
     _warn(
         f"frames of {frame}, recorded with an image of {image}, have pixels of {expected:g} A; "
-        + (f"the {size:g} A given are kept" if given else f"this is used in place of {size:g} A")
+        + (f"the {size:g} A given are kept" if keep else f"this is used in place of {size:g} A")
     )
-    return size if given else expected
+    return size if keep else expected
 
 
 def summary(table: xr.Dataset) -> str:
@@ -123,6 +134,10 @@ def summary(table: xr.Dataset) -> str:
         for row in rows
     ]
     return "\n".join([*head, "", *lines])
+
+
+def _spread(ratios: NDArray[np.float64]) -> float:
+    return abs(float(np.log(ratios[0] / ratios[1])))
 
 
 def _warn(message: str) -> None:

@@ -2,7 +2,7 @@
 
 LLVM's own vectoriser does not find these forms: accumulators that stay in registers over all
 views or all taps of a filter, a transpose in registers, and the 16-point sum of a spline. LLVM
-splits the vectors on machines with narrower registers.
+splits the vectors on machines with narrower registers. Reading ahead is asked for here, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "accumulate_16",
     "accumulate_64",
     "make_filter",
+    "prefetch",
     "spline_sum",
     "transpose_16",
 ]
@@ -212,6 +213,27 @@ def make_filter(taps: int, rows: int, vectors: int, *, add: bool = False) -> Any
         return signature, codegen
 
     return apply_filter
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typingctx: Any, source: Any, at: Any) -> Any:
+    """Ask for the cache line of ``source[at]``, which is read soon; source is one-dimensional."""
+    signature = types.void(source, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        make = cgutils.create_struct_proxy(signature.args[0])
+        data = make(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        fetch = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [address.type, _I32, _I32, _I32]),
+            "llvm.prefetch.p0i8",
+        )
+        # To read, data, needed again soon.
+        builder.call(fetch, [address, *(ir.Constant(_I32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

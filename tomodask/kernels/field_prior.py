@@ -92,9 +92,7 @@ class FieldPriors:
         ]
         self._in_space = np.einsum("py,px->pyx", *in_space).reshape(len(centres), -1)
         edges = np.array(shape) / max(shape)
-        at = [
-            (np.arange(n) - 1) / (n - 3) * edge for n, edge in zip(knots[1:], edges, strict=True)
-        ]
+        at = [(np.arange(n) - 1) / (n - 3) * edge for n, edge in zip(knots[1:], edges, strict=True)]
         grid = np.stack(np.meshgrid(*at, indexing="ij"), axis=-1).reshape(-1, 2)
         squared = ((grid[:, None] - grid) ** 2).sum(axis=-1)
         self._space = []

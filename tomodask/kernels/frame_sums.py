@@ -29,7 +29,7 @@ import numpy as np
 
 from tomodask.errors import DataError, ParameterError
 from tomodask.kernels._jit import njit
-from tomodask.kernels._vector import WIDTH, make_filter
+from tomodask.kernels._vector import WIDTH, make_filter, prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,22 +42,25 @@ if TYPE_CHECKING:
 __all__ = ["FrameOffsets", "add_frames", "as_frames", "frame_offsets", "sum_bytes", "sum_frames"]
 
 #: Weights of the filter, along each axis.
-TAPS = 24
+TAPS = 20
 #: Band, in units of Nyquist, over which the filter is fitted, and the weight of what lies beyond,
 #: which keeps it from being amplified.
 _BAND = 0.86
-_BEYOND = 1e-3
+_BEYOND = 2e-3
 #: Offsets are rounded to 2^-10 pixel.
 _FRACTION_BITS = 10
 #: (y, x) pixels that are worked on at once: what a tile takes of a frame, converted to float32,
 #: and of both sums stays in the second-level cache.
-_TILE = (128, 256)
+_TILE = (64, 1024)
 #: Blocks of one offset, of which the first that is small enough is taken; they divide a tile.
-_BLOCKS = ((128, 256), (64, 256), (64, 128), (32, 128), (32, 64), (16, 64), (16, 32), (8, 32), (8, 16))
+_BLOCKS = ((64, 256), (32, 128), (32, 64), (16, 64), (16, 32), (8, 32), (8, 16))
 #: Standard deviation of the displacement over a block, pixels.
 _TOLERANCE = 0.025
 #: Distance of the points from which the steepness of a displacement is taken, pixels.
 _COARSE = 64
+#: Rows of a frame that are asked for ahead of being read: no row of a tile is long enough for the
+#: processor to see by itself what comes next. Bytes of a line of the cache.
+_AHEAD, _LINE = 8, 64
 #: Types of frames that are read as they are; others are converted first.
 _NATIVE = (np.uint8, np.int8, np.uint16, np.int16, np.float32)
 
@@ -415,6 +418,9 @@ def _read(
     left = min(max(-x0, 0), columns)
     right = min(max(width - x0, left), columns)
     for y in range(rows):
+        ahead = frame[min(max(y0 + y + _AHEAD, 0), height - 1)]
+        for x in range(x0 + left, x0 + right, _LINE // frame.itemsize):
+            prefetch(ahead, x)
         row = frame[_mirror(y0 + y, height)]
         at = y * columns
         for x in range(left):

@@ -75,8 +75,7 @@ def estimate_field(
     at, field = none, None
     for _ in range(_ROUNDS):
         seen = [
-            align(patch, here, powers.weight)
-            for patch, here in zip(cut.spectra, at, strict=True)
+            align(patch, here, powers.weight) for patch, here in zip(cut.spectra, at, strict=True)
         ]
         total = np.array([power for power, _ in seen])
         gradient = np.array([slope for _, slope in seen])

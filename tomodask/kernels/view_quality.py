@@ -140,10 +140,10 @@ def _contrast(pixels: NDArray[np.float32], noise: float) -> tuple[float, float]:
     error = float(np.sqrt(2 / cells.size + _TRUSTED_VARIANCE * (2 * _BLOCK) ** 2 / pixels.size))
     if noise == 0:
         return (0.0 if cells.std() == 0 else np.inf), error
-    structure = cells - ndimage.uniform_filter(cells, _WINDOW, mode="reflect")
-    limit = _CLIP * _robust_deviation(structure)
+    level, limit = np.median(cells), _CLIP * _robust_deviation(cells)
     if limit > 0:
-        structure = np.clip(structure, -limit, limit)
+        cells = np.clip(cells, level - limit, level + limit)
+    structure = cells - ndimage.uniform_filter(cells, _WINDOW, mode="reflect")
     # The cell itself is part of the window's mean.
     expected = noise**2 / edge**2 * (1 - 1 / _WINDOW**2)
     return float(np.mean(structure**2) / expected - 1), error

@@ -76,6 +76,7 @@ def write_movie_series(
     eer_compression: EerCompression = 65001,
     raw_frames: int = 20,
     gain_orientation: int = 0,
+    gain_reciprocal: bool = False,
 ) -> MovieFiles:
     """Write a tilt series of movies with all that belongs to it, one movie in memory at a time.
 
@@ -100,9 +101,12 @@ def write_movie_series(
     eer_compression
         TIFF code of an EER.
     raw_frames
-        Of an EER per frame of the movie. A pixel's electrons in a frame are at most so many.
+        Of an EER per frame of the movie. A pixel counts at most so many electrons in a frame; what
+        is more, in hot pixels, is lost.
     gain_orientation
         0 to 7, see `oriented`: how the gain reference is turned against the movies.
+    gain_reciprocal
+        Whether counts are to be divided by it.
 
     Raises
     ------
@@ -144,7 +148,7 @@ def write_movie_series(
             )
         )
     gain = folder / (f"{name}.gain" if movie_format == "eer" else f"{name}_gain.mrc")
-    write_gain(gain, series.detector, orientation=gain_orientation)
+    write_gain(gain, series.detector, orientation=gain_orientation, reciprocal=gain_reciprocal)
     defects = folder / f"{name}_defects.txt"
     defects.write_text(_defects(series.detector))
     return MovieFiles(
@@ -194,21 +198,25 @@ def write_movie(
         raise ParameterError(f"{path}: unknown suffix; give .tif, .tiff, .eer, .mrc or .mrcs")
 
 
-def write_gain(path: Path, detector: Detector, *, orientation: int = 0) -> None:
+def write_gain(
+    path: Path, detector: Detector, *, orientation: int = 0, reciprocal: bool = False
+) -> None:
     """Write a gain reference; its format is that of the name.
 
     Parameters
     ----------
     path
-        ``.mrc`` and ``.tif`` hold the factor by which counts are multiplied. ``.gain``, a TIFF of
-        Falcon cameras, holds the sensitivity, by which they are divided. Dead pixels are 0.
+        ``.mrc``, or ``.tif`` and ``.gain`` (Falcon's), which are both TIFFs.
     detector
         The camera.
     orientation
         0 to 7, see `oriented`.
+    reciprocal
+        Whether counts are to be divided by it, as by a flat exposure, not multiplied. Dead pixels
+        are 0 either way.
     """
     image = detector.gain
-    if path.suffix == ".gain":
+    if reciprocal:
         image = np.divide(1, image, out=np.zeros_like(image), where=~detector.dead)
     image = np.ascontiguousarray(oriented(image, orientation))
     if path.suffix == ".mrc":

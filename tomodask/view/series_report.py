@@ -11,7 +11,7 @@ import numpy as np
 
 from tomodask.engine.files import write_whole
 from tomodask.errors import DataError
-from tomodask.view.plots import add_label, add_scale_bar
+from tomodask.view.plots import add_label
 from tomodask.view.slices import contrast_limits, reduced
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def series_picture(
     if motion is not None:
         y, x = (motion[name].values.astype(float) for name in ("shift_y", "shift_x"))
         plots += [
-            lambda ax: _plot_tracks(ax, y, x, angles),
+            lambda ax: _plot_tracks(ax, y, x, angles, included),
             lambda ax: _plot_travel(ax, y, x, angles, included),
         ]
     if intensity is not None:
@@ -119,14 +119,12 @@ def series_picture(
             figure, left + column * wide, top - (row + 1) * high + _GAP, wide - _GAP, high - _GAP
         )
         _draw_view(ax, image, angles[view], included[view], _word(views, view))
-        if not place:
-            _add_scale(ax, views, image)
     bottom = top - rows * high - _MARGIN
     for number, line in enumerate(lines):
         _write(figure, bottom - number * _LINE, line, size=9.5)
     for number, plot in enumerate(plots):
         share = _WIDTH / len(plots)
-        ax = _place(figure, number * share + 65, 50, min(share - 90, 620), _PLOTS - 95)
+        ax = _place(figure, number * share + 80, 50, min(share - 105, 620), _PLOTS - 100)
         plot(ax)
     target = Path(path).expanduser().resolve()
     with write_whole(target) as temporary:
@@ -139,8 +137,10 @@ def _thumbnails(views: xr.Dataset, order: NDArray[np.intp]) -> tuple[list[Image]
     """Return the views in order, averaged down to the size they are shown in, and the columns."""
     height, width = views.sizes["y"], views.sizes["x"]
     count = len(order)
-    # As many columns as give the montage about half the picture's width in height.
-    columns = min(count, max(4, int(np.ceil(np.sqrt(2 * count * height / width)))))
+    # The montage is about half as high as wide, and its last row as full as can be.
+    usual = max(5, int(np.ceil(np.sqrt(2 * count * height / width))))
+    columns = min(range(usual, usual + 3), key=lambda number: (-count % number, number))
+    columns = min(count, columns)
     shown = _shown((height, width), columns)
     factor = max(1, height // shown[0], width // shown[1])
     images = views["images"]
@@ -157,8 +157,10 @@ def _shown(shape: tuple[int, ...], columns: int) -> tuple[int, int]:
 def _summary(views: xr.Dataset, title: str) -> str:
     excluded = int(np.count_nonzero(~views["included"].values))
     angles = views["tilt_angle"].values
+    nanometre = float(views.attrs["pixel_size"]) / 10
     words = [title] if title else []
     words.append(f"{len(angles)} views from {angles.min():+.1f}° to {angles.max():+.1f}°")
+    words.append(f"{views.sizes['x'] * nanometre:.3g} x {views.sizes['y'] * nanometre:.3g} nm")
     words.append(f"{excluded} left out" if excluded else "none left out")
     return "   ".join(words)
 
@@ -211,34 +213,33 @@ def _draw_view(ax: Axes, image: Image, angle: float, included: bool, word: str) 
         )  # fmt: skip
 
 
-def _add_scale(ax: Axes, views: xr.Dataset, image: Image) -> None:
-    """Draw the scale bar of the series into one view."""
-    nanometre = float(views.attrs["pixel_size"]) / 10 * views.sizes["x"]
-    height = nanometre * views.sizes["y"] / views.sizes["x"]
-    ax.images[0].set_extent((0, nanometre, 0, height))
-    ax.set(xlim=(0, nanometre), ylim=(0, height))
-    add_scale_bar(ax)
+def _plot_tracks(ax: Axes, y: Image, x: Image, angles: Image, included: Image) -> None:
+    """Plot where the specimen went during each view, from its place in the first frame.
 
-
-def _plot_tracks(ax: Axes, y: Image, x: Image, angles: Image) -> None:
-    """Plot where the specimen went during each view, from its place in the first frame."""
+    The plot is as large as the included views need; the others may leave it.
+    """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     colours = colormaps["viridis"]
     scale = Normalize(angles.min(), angles.max() + 1e-6)
-    for along_y, along_x, angle in zip(y, x, angles, strict=True):
+    farthest = 1.0
+    for along_y, along_x, angle, counts in zip(y, x, angles, included, strict=True):
         known = np.isfinite(along_y) & np.isfinite(along_x)
         if known.any():
             path_x, path_y = along_x[known] - along_x[known][0], along_y[known] - along_y[known][0]
             colour = colours(scale(angle))
             ax.plot(path_x, path_y, color=colour, linewidth=1)
-            ax.plot(path_x[-1:], path_y[-1:], "o", color=colour, markersize=3.5)
-    ax.set_aspect("equal", adjustable="datalim")
+            ax.plot(path_x[-1:], path_y[-1:], "o" if counts else "x", color=colour, markersize=3.5)
+            if counts or not included.any():
+                farthest = max(farthest, np.abs([path_x, path_y]).max())
+    limits = (-1.1 * farthest, 1.1 * farthest)
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.set(xlabel="x (Å)", ylabel="y (Å)", title="motion during each view")
+    ax.set_title("motion during each view", size=10, loc="left")
+    ax.set(xlabel="x (Å)", ylabel="y (Å)")
     bar = ax.figure.colorbar(ScalarMappable(scale, colours), ax=ax, fraction=0.05, pad=0.02)
     bar.ax.set_title("tilt (°)", size=9)
 
@@ -247,8 +248,9 @@ def _plot_travel(ax: Axes, y: Image, x: Image, angles: Image, included: Image) -
     """Plot the length of the path during each view."""
     steps = np.hypot(np.diff(y, axis=1), np.diff(x, axis=1))
     _scatter(ax, np.nansum(steps, axis=1), angles, included)
-    ax.set(ylabel="path (Å)", title="length of the motion")
+    ax.set(ylabel="length of the path (Å)")
     ax.set_ylim(bottom=0)
+    _add_legend(ax)
 
 
 def _plot_intensity(
@@ -258,10 +260,10 @@ def _plot_intensity(
         order = np.argsort(angles, kind="stable")
         ax.plot(angles[order], expected[order], color="0.6", linewidth=1.5, label="expected")
     _scatter(ax, mean, angles, included)
-    ax.set(ylabel="mean", title="intensity")
-    if min(mean.min(initial=0), 0) == 0:
+    ax.set(ylabel="mean intensity")
+    if np.nanmin(mean) >= 0:
         ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize=9)
+    _add_legend(ax)
 
 
 def _plot_curves(ax: Axes, curves: Mapping[str, ArrayLike], angles: Image, included: Image) -> None:
@@ -270,8 +272,8 @@ def _plot_curves(ax: Axes, curves: Mapping[str, ArrayLike], angles: Image, inclu
         values = np.asarray(given, np.float64)
         ax.plot(angles[order], values[order], ".-", color=f"C{number}", linewidth=1, label=name)
         ax.plot(angles[~included], values[~included], "x", color=_EXCLUDED)
-    ax.set(xlabel="tilt angle (degrees)", title="agreement")
-    ax.legend(frameon=False, fontsize=9)
+    ax.set(xlabel="tilt angle (degrees)")
+    _add_legend(ax)
 
 
 def _scatter(ax: Axes, values: Image, angles: Image, included: Image) -> None:
@@ -279,3 +281,11 @@ def _scatter(ax: Axes, values: Image, angles: Image, included: Image) -> None:
     if not included.all():
         ax.plot(angles[~included], values[~included], "x", color=_EXCLUDED, label="left out")
     ax.set_xlabel("tilt angle (degrees)")
+
+
+def _add_legend(ax: Axes) -> None:
+    """Name the marks above the axes, where they hide nothing."""
+    ax.legend(
+        frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1),
+        borderaxespad=0.2, columnspacing=1, handletextpad=0.4,
+    )  # fmt: skip
