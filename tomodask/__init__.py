@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tomodask.storing import store as store
     from tomodask.summary import info as info
     from tomodask.view.images import orthoslices_png as orthoslices_png
+    from tomodask.view.report import series_png as series_png
 
 #: Public name -> where it lives. Imported on first use, so that ``import tomodask`` is quick.
 _PUBLIC = {
@@ -78,6 +79,7 @@ _PUBLIC = {
     "read_frames": ("tomodask.io.movies", "read_frames"),
     "read_movies": ("tomodask.importing_movies", "read_movies"),
     "reconstruct": ("tomodask.graph.reconstruct", "reconstruct"),
+    "series_png": ("tomodask.view.report", "series_png"),
     "store": ("tomodask.storing", "store"),
     "store_alignment": ("tomodask.alignment", "store_alignment"),
     "unaligned_stack": ("tomodask.graph.preprocess", "unaligned_stack"),
@@ -111,6 +113,7 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "read_frames",
     "read_movies",
     "reconstruct",
+    "series_png",
     "store",
     "store_alignment",
     "unaligned_stack",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ import xarray as xr
 from tomodask.engine.measure import measured
 from tomodask.engine.workers import Resources
 from tomodask.graph.inputs import view_source
-from tomodask.io.series import open_series
-from tomodask.io.tables import write_table
+from tomodask.io.series import imported_views, open_series
+from tomodask.io.tables import remove_table, write_table
 from tomodask.kernels.hot_pixels import find_hot_pixels
 from tomodask.model import provenance, tilt_series_of, views_with_image
 
@@ -102,8 +101,15 @@ def undo_cleaning(series: str | Path) -> None:
     ----------
     series
         Folder of the store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or the edits cannot be removed.
     """
-    shutil.rmtree(Path(series).expanduser().resolve() / "cleaning", ignore_errors=True)
+    path = Path(series).expanduser().resolve()
+    imported_views(path)
+    remove_table(path, "cleaning")
 
 
 def _spoilt_pixels(source: ViewSource, view: int, parameters: dict[str, float]) -> Any:

@@ -7,7 +7,6 @@ gave before.
 from __future__ import annotations
 
 import csv
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, FormatError, ParameterError, StoreError
 from tomodask.graph.inputs import view_source
 from tomodask.io.series import imported_views, open_series
-from tomodask.io.tables import write_table
+from tomodask.io.tables import remove_table, write_table
 from tomodask.kernels.downsample import block_means
 from tomodask.kernels.intensity_law import fit_intensity
 from tomodask.kernels.neighbour_correlation import neighbour_correlations
@@ -116,7 +115,11 @@ def curate(
         decided |= _read_decisions(Path(decisions), now)
     decided |= _given_decisions(exclude, include, count)
     images = tree["tilt_series"].to_dataset() if "tilt_series" in tree.children else None
-    there = set(range(count)) if images is None else set(views_with_image(images))
+    there = set(
+        np.flatnonzero(imported["movie"].values != "")
+        if images is None
+        else views_with_image(images)
+    )
     for view, (included, _) in decided.items():
         if included and view not in there:
             raise ParameterError(
@@ -138,7 +141,7 @@ def curate(
         "provenance": provenance("curate", automatic=bool(automatic)),
     }
     if reset and not (decided or measures or exclude_series):
-        shutil.rmtree(path / "curation", ignore_errors=True)
+        remove_table(path, "curation")
         return table
     write_table(path, "curation", table, "curation")
     return table

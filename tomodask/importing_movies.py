@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,14 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tomodask.engine.files import explained
-from tomodask.errors import DataError, FormatError, ParameterError, StoreError
+from tomodask.engine.ledger import Ledger
+from tomodask.errors import (
+    DataError,
+    FormatError,
+    ParameterError,
+    StoreError,
+    TomodaskWarning,
+)
 from tomodask.io.acquisition import read_acquisition
 from tomodask.io.frames import FrameSource
 from tomodask.io.gain import read_gain
 from tomodask.io.movie_table import pixel_size_of_frames
 from tomodask.io.movies import MovieInfo, Rendering, read_frame
-from tomodask.io.series import create_store
-from tomodask.io.tables import has_table, read_table, write_table
+from tomodask.io.series import create_store, images_folder
+from tomodask.io.tables import has_table, read_table, remove_table, write_table
 from tomodask.kernels.gain import Orientation, expand, orient
 from tomodask.kernels.gain_orientation import find_orientation
 
@@ -73,13 +81,21 @@ def import_movies(
             raise ParameterError(
                 f"{path} holds another import already; give another --out, or --overwrite"
             )
+        _forget_other_views(path, table)
     elif path.exists() and any(path.iterdir()):
         raise StoreError(
             f"{path} holds something else than imported movies; give another --out, or remove it"
         )
     with explained(path):
         create_store(path)
-    write_table(path, "movies", table, "movies")
+    folder = images_folder(path)
+    if not folder.exists():
+        write_table(path, "movies", table, "movies")
+        return path
+    with Ledger(folder, path / "tilt_series") as ledger:
+        # The images are shown again when motion correction has seen to what is new.
+        ledger.reopen(())
+        write_table(path, "movies", table, "movies")
     return path
 
 
@@ -171,6 +187,7 @@ def read_movies(
     recorded = pixel_size_of_frames(table, (height // superresolution, width // superresolution))
     if pixel_size is None:
         table.attrs["pixel_size"] = recorded / superresolution
+    _warn_turned(table, infos[0])
     if gain is not None:
         table.attrs["gain"] = _gain(Path(gain).absolute(), gain_orientation, gain_reciprocal, infos)
     elif gain_orientation is not None or gain_reciprocal is not None:
@@ -180,6 +197,19 @@ def read_movies(
     if defects is not None:
         table.attrs["defects"] = str(Path(defects).absolute())
     return _excluding(table, exclude)
+
+
+def _forget_other_views(path: Path, table: xr.Dataset) -> None:
+    """Remove what was decided of views that are no longer those of the series."""
+    before = read_table(path, "movies", "movies")["tilt_angle"].values
+    if has_table(path, "curation") and not np.array_equal(before, table["tilt_angle"].values):
+        remove_table(path, "curation")
+        warnings.warn(
+            f"{path.name}: the import has other views than before; what was decided of those "
+            "(curation) is forgotten",
+            TomodaskWarning,
+            stacklevel=3,
+        )
 
 
 def _same(there: xr.Dataset, table: xr.Dataset) -> bool:
@@ -224,6 +254,20 @@ def _sample(table: xr.Dataset) -> list[MovieInfo]:
     if not infos:
         raise DataError(f"none of the {len(there)} movies can be read; the first: {first}")
     return infos
+
+
+def _warn_turned(table: xr.Dataset, info: MovieInfo) -> None:
+    """Say where the recorded tilt axis is of images that were turned and the frames were not."""
+    turned = table.attrs.get("detector", {}).get("rotation_and_flip")
+    axis_from = table.attrs.get("provenance", {}).get("tilt_axis_from")
+    if info.format == "eer" and turned and axis_from == "SerialEM":
+        warnings.warn(
+            f"SerialEM turned its images (RotationAndFlip = {turned}), and the tilt axis in the "
+            "mdoc is that of the turned ones; EER frames are as the camera lies: check the axis, "
+            "and give tilt_axis (--tilt-axis)",
+            TomodaskWarning,
+            stacklevel=4,
+        )
 
 
 def _gain(

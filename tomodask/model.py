@@ -140,6 +140,8 @@ MOTION: tuple[Variable, ...] = (
     _tilt("score", "", "evidence for the motion, as the estimator defines it"),
     _tilt("residual", "angstrom", "error to be expected of the shifts, RMS"),
     _tilt("repaired", "", "hot and dead pixels mended in the frames", kind="i"),
+    Variable("repaired_y", ("pixel",), "i", "", "their rows, view after view"),
+    Variable("repaired_x", ("pixel",), "i", "", "their columns"),
     _tilt("failed", "", "why there is no image of the view; empty where there is one", kind="U"),
     Variable(
         "field",

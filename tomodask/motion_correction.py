@@ -11,7 +11,7 @@ import errno
 import json
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ from tomodask.io.series import (
     open_series,
     write_coordinates,
 )
-from tomodask.io.tables import write_table
+from tomodask.io.tables import has_table, read_table, remove_table, write_table
 from tomodask.model import CHECKSUMS, provenance
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ __all__ = ["correct_motion"]
 #: Raised by hand whenever the same movies and parameters give other values.
 NUMERICS = 1
 #: Faults of a movie's file that are of this movie alone; others may pass or concern all.
-_OF_THE_FILE = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, None}
+_OF_THE_FILE = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, None),
+}
 
 
 def correct_motion(
@@ -71,7 +74,9 @@ def correct_motion(
     binning: float = 1.0,
     skip_first: int = 0,
     skip_last: int = 0,
+    group: int = 1,
     dose_weighting: bool = False,
+    b_factor: float | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     memory_limit: str | float | None = None,
@@ -94,9 +99,14 @@ def correct_motion(
         Pixel size of the sums over that of the frames, >= 1; by cropping the Fourier transform.
     skip_first, skip_last
         Frames at the begin and the end of every movie that are left out.
+    group
+        Frames that are summed for the estimate, where there are very many of little dose; shifts
+        in between are interpolated. One is best where time allows.
     dose_weighting
         Whether frames are weighted by the dose that the specimen has had. By default they are
         not: the images as stored are unweighted.
+    b_factor
+        A^2 per e/A^2 by which the weights fall, instead of the critical doses.
     overwrite
         Whether images that were made otherwise are replaced.
     workers, memory_limit, scheduler, progress
@@ -128,17 +138,16 @@ def correct_motion(
         the reason. When the movie is mended the same call makes them good.
     """
     path = Path(series).expanduser().resolve()
-    tree = open_series(path)
-    if "movies" not in tree.children:
+    if "movies" not in open_series(path).children:
         raise ProductMissingError(
             f"{path} has no movies: it was imported from a stack, or is empty; import the mdoc "
             "with its frames ('tomodask import FILE.mdoc --frames DIR')"
         )
-    movies = tree["movies"].to_dataset()
-    if not (np.isfinite(binning) and binning >= 1):
-        raise ParameterError(f"binning {binning}: give a number >= 1")
-    if min(skip_first, skip_last) < 0:
-        raise ParameterError(f"skip {skip_first} and {skip_last} frames: give numbers >= 0")
+    movies = read_table(path, "movies", "movies")  # as imported, whatever was curated since
+    if b_factor is not None and not dose_weighting:
+        raise ParameterError("b_factor is for dose weighting; ask for it too")
+    if patches is not None and min(patches) < 1:
+        raise ParameterError(f"patches {patches[1]} x {patches[0]}: give numbers >= 1")
     if dose_weighting and "dose" not in movies.coords:
         raise ParameterError(f"{path} records no dose: import with --exposure to weight by dose")
     source = FrameSource.of(movies)
@@ -147,10 +156,14 @@ def correct_motion(
         patches=patches,
         binning=binning,
         skip=(skip_first, skip_last),
+        group=group,
+        b_factor=b_factor,
         voltage=float(movies.attrs.get("voltage", 300.0)) if dose_weighting else None,
     )
-    views = _views(movies, source)
-    shape, frames = _common_shape(path, views)
+    folder = images_folder(path)
+    views = _views(movies, source, Ledger(folder).records)
+    (frames, height, width), raw_bytes = _largest(path, views)
+    shape = (height, width)
     out_shape, factor = corrected_shape(shape, binning)
     identity = {
         "step": "correct motion",
@@ -162,7 +175,6 @@ def correct_motion(
         "dose": [view.dose for view in views] if dose_weighting else None,
     }
     grid = images_grid((len(views), *out_shape))
-    folder = images_folder(path)
     resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
     step = f"motion {path.name}"
     with Ledger(folder, path / "tilt_series") as ledger:
@@ -175,11 +187,13 @@ def correct_motion(
             )
             for view in views
         ]
-        stage = Stage("correct movies", tasks, correction_bytes(frames, shape, correction))
+        task_bytes = correction_bytes(raw_bytes, (frames, *shape), correction)
+        stage = Stage("correct movies", tasks, task_bytes)
         if ledger.plan() is None or (overwrite and not ledger.matches(identity)):
             at_once(step, [stage], resources)
             check_space(path, 3 * 4 * int(np.prod(grid.shape)))
             ledger.clear()
+            _forget_cleaning(path)
             create_series(
                 path,
                 (len(views), *out_shape),
@@ -188,24 +202,20 @@ def correct_motion(
                 halves=True,
             )
         ledger.begin(identity)
-        again = [
-            view.key
-            for view in views
-            if view.key in ledger.done() and _record(ledger.records, view.index).get("failed")
-        ]
+        again = [view.key for view in views if not _corrected_before(view, ledger.records)]
         if again or not ledger.complete or {task.key for task in tasks} - ledger.done():
             ledger.reopen(again)
             run_stages(step, [stage], ledger, resources, progress)
         records = [_record(ledger.records, view.index) for view in views]
         motion = _motion_table(records, correction)
         if all(record["failed"] for record in records):
-            ledger.reopen([])
+            ledger.clear()  # so that other parameters are no other plan
             raise DataError(
                 f"{path}: none of the {len(views)} movies can be used; the first: "
                 f"{records[0]['failed']}"
             )
         if not ledger.complete:
-            _finish(path, movies, records, motion)
+            _finish(path, movies, records, motion, _attributes(movies, factor, correction))
             ledger.finish(task.key for task in tasks)
     _tell_failures(path, motion)
     return motion
@@ -222,10 +232,11 @@ class _View:
     exposure: float | None
     dose: float | None
     key: str
-    found: tuple[int, int, int] | None = field(default=None, compare=False)
+    found: tuple[int, int, int] | None = None
+    raw_bytes: int = 0
 
 
-def _views(movies: xr.Dataset, source: FrameSource) -> list[_View]:
+def _views(movies: xr.Dataset, source: FrameSource, records: Path) -> list[_View]:
     def value(name: str, index: int) -> float | None:
         return float(movies[name].values[index]) if name in movies.coords else None
 
@@ -247,16 +258,30 @@ def _views(movies: xr.Dataset, source: FrameSource) -> list[_View]:
             dose=value("dose", index),
             key=f"view/{index}/{state}",
         )
+        before = _record(records, index)
+        if stat is None and before and not before["failed"] and before["movie"] == movie:
+            # The movie was put away once it was corrected: its image is not lost for that.
+            views.append(replace(view, key=before["key"], found=tuple(before["found"])))
+            continue
         try:
-            found = source.open(movie, exposure).shape if stat is not None else None
-        except (FormatError, DataError, StoreError):
-            found = None  # its task says why
-        views.append(replace(view, found=found))
+            if stat is not None:
+                info = source.open(movie, exposure)
+                raw_bytes = int(np.prod(info.shape)) * info.dtype.itemsize
+                view = replace(view, found=info.shape, raw_bytes=raw_bytes)
+        except (FormatError, DataError, ParameterError, StoreError):
+            pass  # its task says why
+        views.append(view)
     return views
 
 
-def _common_shape(path: Path, views: list[_View]) -> tuple[tuple[int, int], int]:
-    """Return the frames' shape (y, x) that most movies have, and their largest number."""
+def _largest(path: Path, views: list[_View]) -> tuple[tuple[int, int, int], int]:
+    """Return the most frames, of the shape (y, x) that most movies have; and the most bytes.
+
+    Raises
+    ------
+    DataError
+        If no movie can be read.
+    """
     shapes = Counter(view.found[1:] for view in views if view.found is not None)
     if not shapes:
         example = next((view.movie for view in views if view.movie), "none is named")
@@ -266,7 +291,7 @@ def _common_shape(path: Path, views: list[_View]) -> tuple[tuple[int, int], int]
         )
     shape = shapes.most_common(1)[0][0]
     frames = max(v.found[0] for v in views if v.found is not None and v.found[1:] == shape)
-    return (shape[0], shape[1]), frames
+    return (frames, shape[0], shape[1]), max(view.raw_bytes for view in views)
 
 
 def _correct_view(
@@ -279,12 +304,17 @@ def _correct_view(
     records: Path,
 ) -> tuple[int, int]:
     """Align and sum one movie into its shards, and leave the record of it."""
-    record: dict[str, Any] = {"movie": view.movie, "failed": ""}
+    record: dict[str, Any] = {
+        "movie": view.movie,
+        "key": view.key,
+        "found": view.found,
+        "failed": "",
+    }
     read = 0
     try:
         corrected, repaired, read = _corrected(view, shape, source, correction)
         images: dict[str, NDArray[np.float32]] = corrected.images
-        record |= corrected.record() | {"repaired": repaired}
+        record |= corrected.record() | {"repaired": [places.tolist() for places in repaired]}
     except (FormatError, DataError, StoreError) as error:
         if isinstance(error, StoreError) and error.errno not in _OF_THE_FILE:
             raise
@@ -305,7 +335,7 @@ def _correct_view(
 
 def _corrected(
     view: _View, shape: tuple[int, int], source: FrameSource, correction: FrameCorrection
-) -> tuple[Corrected, int, int]:
+) -> tuple[Corrected, tuple[NDArray[np.int32], NDArray[np.int32]], int]:
     """Return the sums of one movie, the pixels mended in its frames, and the bytes read.
 
     Raises
@@ -315,7 +345,10 @@ def _corrected(
     """
     if not view.movie:
         raise DataError(view.missing or "its movie was not found when it was imported")
-    info = source.open(view.movie, view.exposure)
+    try:
+        info = source.open(view.movie, view.exposure)
+    except ParameterError as error:  # what fits the other movies does not fit this one
+        raise DataError(str(error)) from error
     if info.shape[1:] != shape:
         raise DataError(
             f"{view.movie} has frames of {info.shape[2]} x {info.shape[1]} pixels, the other "
@@ -341,6 +374,13 @@ def _record(records: Path, view: int) -> dict[str, Any]:
     path = _record_file(records, view)
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return record
+
+
+def _corrected_before(view: _View, records: Path) -> bool:
+    """Whether the image of a view is that of its movie as it is now."""
+    record = _record(records, view.index)
+    same = record.get("key") == view.key
+    return same and Path(record["movie"]).name == Path(view.movie).name and not record["failed"]
 
 
 def _coordinates(movies: xr.Dataset) -> dict[str, NDArray[np.generic]]:
@@ -389,12 +429,16 @@ def _motion_table(records: list[dict[str, Any]], correction: FrameCorrection) ->
             if coefficients is not None and np.shape(coefficients) == grid:
                 local[view] = np.array(coefficients) * pixel
         variables["field"] = (("tilt", "knot_t", "knot_y", "knot_x", "axis"), local)
+    repaired = [record.get("repaired", ([], [])) for record in records]
+    for axis, name in enumerate(("repaired_y", "repaired_x")):
+        places = [place for of_view in repaired for place in of_view[axis]]
+        variables[name] = ("pixel", np.array(places, np.int32))
     coordinates = {
         "frames": column("frames", 0),
         "supported": column("supported", False).astype(bool),
         "score": column("score", np.nan).astype(float),
         "residual": column("residual", np.nan).astype(float) * pixel,
-        "repaired": column("repaired", 0),
+        "repaired": np.array([len(y) for y, _ in repaired]),
         "failed": column("failed", ""),
     }
     return xr.Dataset(
@@ -408,20 +452,35 @@ def _motion_table(records: list[dict[str, Any]], correction: FrameCorrection) ->
 
 
 def _finish(
-    path: Path, movies: xr.Dataset, records: list[dict[str, Any]], motion: xr.Dataset
+    path: Path,
+    movies: xr.Dataset,
+    records: list[dict[str, Any]],
+    motion: xr.Dataset,
+    attributes: dict[str, Any],
 ) -> None:
-    """Store what was measured, and flag the views that have no image."""
+    """Store what was measured and what the movies' table says, and flag views without image."""
     failed = motion["failed"].values
     write_table(path, "motion", motion, "motion")
     reason = movies["reason"].values if "reason" in movies.coords else np.full(len(failed), "")
-    coordinates: dict[str, Any] = {
+    coordinates: dict[str, Any] = _coordinates(movies) | {
         name: np.array([record[name] for record in records], np.uint32)
         for name in CHECKSUMS.values()
     }
     coordinates["has_image"] = failed == ""
     coordinates["included"] = movies["included"].values & (failed == "")
     coordinates["reason"] = np.where(failed != "", failed, reason)
-    write_coordinates(path, coordinates)
+    write_coordinates(path, coordinates, attributes)
+
+
+def _forget_cleaning(path: Path) -> None:
+    """Remove the edits of images that are no more."""
+    if has_table(path, "cleaning"):
+        remove_table(path, "cleaning")
+        warnings.warn(
+            f"{path.name}: the images are made anew; clean them again ('tomodask clean')",
+            TomodaskWarning,
+            stacklevel=3,
+        )
 
 
 def _tell_failures(path: Path, motion: xr.Dataset) -> None:

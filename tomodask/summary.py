@@ -122,6 +122,7 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
             "not_supported": np.flatnonzero(
                 ~motion["supported"].values & (motion["failed"].values == "")
             ).tolist(),
+            "repaired_pixels": int(motion["repaired"].values.sum()),
             "largest_shift_angstrom": round(float(np.nanmax(drift, initial=0.0)), 2),
         }
     if "cleaning" in tree.children:

@@ -26,6 +26,7 @@ def export(
     stack: Path | None = None,
     half: Literal["even", "odd"] | None = None,
     motion: Path | None = None,
+    picture: Path | None = None,
     file_format: Annotated[Literal["imod", "mrc"] | None, Parameter(name="--format")] = None,
     binning: Bin = 1.0,
     level: int = 0,
@@ -36,8 +37,8 @@ def export(
 ) -> None:
     """Write images, tomograms, alignments and motion for other programs.
 
-    Give --stack FILE, --motion FILE, or --out with one of --tomogram, --alignment and
-    --aligned-stack.
+    Give --stack FILE, --motion FILE, --picture FILE, or --out with one of --tomogram,
+    --alignment and --aligned-stack.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ def export(
     motion
         CSV file for the motion of every frame: tilt, frame, shift_y, shift_x; where the frame's
         content lies relative to the sum, in pixels of the frames.
+    picture
+        PNG file that shows the series at a glance: its views, those left out and why, motion,
+        intensity and scores.
     file_format
         imod for an alignment, mrc for images; told by what is exported.
     binning
@@ -77,13 +81,14 @@ def export(
     quiet
         No progress bars.
     """
-    chosen = [tomogram, alignment, aligned_stack, stack, motion]
+    chosen = [tomogram, alignment, aligned_stack, stack, motion, picture]
     if sum(item is not None for item in chosen) != 1:
         raise ParameterError(
             "give one of --tomogram NAME, --alignment NAME, --aligned-stack NAME (with --out), "
-            "--stack FILE, --motion FILE"
+            "--stack FILE, --motion FILE, --picture FILE"
         )
-    if (out is None) != (stack is not None or motion is not None):
+    named = stack or motion or picture
+    if (out is None) == (named is None):
         raise ParameterError(
             "--out FILE belongs to --tomogram, --alignment and --aligned-stack, and only to these"
         )
@@ -92,19 +97,21 @@ def export(
     if file_format is not None and (file_format == "imod") != (alignment is not None):
         raise ParameterError("--format imod is for --alignment, --format mrc for images")
     ranges = [x_range, y_range, z_range] != [None] * 3
-    target = stack or motion or out
+    target = named or out
     assert target is not None
-    picture = target.suffix.lower() == ".png"
+    as_png = target.suffix.lower() == ".png"
     if aligned_stack is None and binning != 1:
         raise ParameterError("--bin is for --aligned-stack; of a tomogram give --level")
-    if (ranges or level) and (tomogram is None or picture):
+    if (ranges or level) and (tomogram is None or as_png):
         raise ParameterError("--level and ranges are for a --tomogram written as MRC")
-    images = alignment is None and motion is None
-    if images and target.suffix.lower() not in _IMAGES and not (picture and tomogram):
+    if picture is not None and not as_png:
+        raise ParameterError(f"{picture}: give a name ending in .png")
+    images = alignment is None and motion is None and picture is None
+    if images and target.suffix.lower() not in _IMAGES and not (as_png and tomogram):
         raise ParameterError(f"{target}: give a name ending in {', '.join(_IMAGES)}, or .png")
     tree = td.open(series)
     with progress(quiet=quiet) as listen:
-        if tomogram is not None and picture:
+        if tomogram is not None and as_png:
             from tomodask.exporting import check_tomogram
             from tomodask.view.slices import level_for
 
@@ -129,6 +136,8 @@ def export(
             written = [td.export_stack(aligned, target, progress=listen)]
         elif stack is not None:
             written = td.export_images(tree, target, part=half or "images", progress=listen)
+        elif picture is not None:
+            written = [td.series_png(tree, picture)]
         elif motion is not None:
             written = [td.export_motion(tree, target)]
         else:

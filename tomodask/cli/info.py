@@ -50,7 +50,9 @@ def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
         motion = values["motion"]
         unsure = motion["not_supported"]
         words = f"; no motion found in views {', '.join(map(str, unsure))}" if unsure else ""
+        repaired = motion["repaired_pixels"]
         print(f"motion     up to {motion['largest_shift_angstrom']:g} A{words}")
+        print(f"           {repaired} hot and dead pixels mended in the frames")
     if "cleaning" in values:
         print(f"cleaning   {values['cleaning']['pixels']} pixels mended when images are read")
     for name, entry in values["alignments"].items():

@@ -176,7 +176,9 @@ def motion(
     binning: Bin = 1.0,
     skip_first: int = 0,
     skip_last: int = 0,
+    group: int = 1,
     dose_weighting: Annotated[bool, Parameter(negative="")] = False,
+    b_factor: float | None = None,
     overwrite: bool = False,
     run: Run = Run(),  # noqa: B008
 ) -> None:
@@ -197,8 +199,12 @@ def motion(
         Frames at the begin of every movie that are left out.
     skip_last
         Frames at its end that are left out.
+    group
+        Frames summed for the estimate, where there are very many of little dose.
     dose_weighting
         Weight frames by the dose that the specimen has had; by default images are unweighted.
+    b_factor
+        A^2 per e/A^2 by which the weights fall, instead of the critical doses.
     overwrite
         Replace images that were made otherwise.
     """
@@ -209,7 +215,9 @@ def motion(
             binning=binning,
             skip_first=skip_first,
             skip_last=skip_last,
+            group=group,
             dose_weighting=dose_weighting,
+            b_factor=b_factor,
             overwrite=overwrite,
             **run.resources,
             progress=listen,

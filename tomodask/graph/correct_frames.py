@@ -5,24 +5,28 @@ What a task of motion correction computes once the movie is read; arrays in, arr
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from tomodask.errors import DataError, ParameterError
+from tomodask.kernels.dose_weighting import sum_weighted_frames
 from tomodask.kernels.fourier_crop import cropped_shape, fourier_crop
 from tomodask.kernels.frame_sums import sum_bytes, sum_frames
 from tomodask.kernels.motion import estimate_bytes, estimate_motion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from tomodask.kernels.motion import Motion
 
 __all__ = ["Corrected", "FrameCorrection", "correct_frames", "corrected_shape", "correction_bytes"]
+
+#: Images that the search for bad pixels takes.
+_SEARCH = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +43,33 @@ class FrameCorrection:
         Pixel size of the sums over that of the frames.
     skip
         Frames left out at the begin and at the end.
+    group
+        Frames that are summed for the estimate, where single ones hold too little.
     voltage
         kV, where frames are weighted by dose; None where they are not.
+    b_factor
+        A^2 per e/A^2 by which the weights fall, instead of the critical doses.
     """
 
     pixel_size: float
     patches: tuple[int, int] | None = None
     binning: float = 1.0
     skip: tuple[int, int] = (0, 0)
+    group: int = 1
     voltage: float | None = None
+    b_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.binning) and self.binning >= 1):
+            raise ParameterError(f"binning {self.binning}: give a number >= 1")
+        if min(self.skip) < 0:
+            raise ParameterError(
+                f"skip {self.skip[0]} and {self.skip[1]} frames: give numbers >= 0"
+            )
+        if self.group < 1:
+            raise ParameterError(f"groups of {self.group} frames: give a number >= 1")
+        if self.patches is not None and min(self.patches) < 2:
+            raise ParameterError(f"{self.patches} patches (y, x): give at least 2 along each axis")
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the values, for the plan and the provenance."""
@@ -93,12 +115,24 @@ def corrected_shape(shape: tuple[int, int], binning: float) -> tuple[tuple[int, 
     return (shape, 1.0) if binning == 1 else cropped_shape(shape, binning)
 
 
-def correction_bytes(frames: int, shape: tuple[int, int], correction: FrameCorrection) -> int:
-    """Return the bytes of the arrays of one movie's task."""
-    size = (frames, *shape)
-    raw: int = 2 * frames * shape[0] * shape[1]  # counts of at most two bytes are kept as they are stored
-    estimate = estimate_bytes(size, pixel_size=correction.pixel_size)
-    return raw + max(estimate, sum_bytes(size, weighted=correction.voltage is not None))
+def correction_bytes(raw: int, shape: tuple[int, int, int], correction: FrameCorrection) -> int:
+    """Return the bytes of the arrays of one movie's task.
+
+    Parameters
+    ----------
+    raw
+        Bytes of its frames as they are read.
+    shape
+        (frame, y, x).
+    correction
+        What is to be done.
+    """
+    image = 4 * shape[1] * shape[2]
+    estimate = estimate_bytes(shape, pixel_size=correction.pixel_size)
+    summing = sum_bytes(shape, weighted=correction.voltage is not None)
+    # The gain, a corrected frame, and the mask of bad pixels; the search for them works on a few
+    # images; a binned sum has its transform beside it.
+    return raw + 3 * image + max(_SEARCH * image, estimate, summing + 3 * image)
 
 
 def correct_frames(
@@ -132,13 +166,24 @@ def correct_frames(
             f"{correction.skip[1]} at the end are left out; leave out fewer"
         )
     part = frames[chosen.start : chosen.stop]
-    motion = estimate_motion(part, pixel_size=correction.pixel_size, patches=correction.patches)
+    motion = _estimated(part, correction)
     local = None if motion.field is None else motion.field.on_grid
-    if correction.voltage is not None and dose is None:
-        raise ParameterError("frames are to be weighted by dose, but the dose is not recorded")
-    full, even, odd = sum_frames(part, motion.shift, local)
+    if correction.voltage is None:
+        full, even, odd = sum_frames(part, motion.shift, local)
+    else:
+        if dose is None:
+            raise ParameterError("frames are to be weighted by dose, but the dose is not recorded")
+        full, even, odd = sum_weighted_frames(
+            part,
+            motion.shift,
+            local,
+            dose=[dose[0] + dose[1] * (frame + 1) / count for frame in chosen],
+            pixel_size=correction.pixel_size,
+            voltage=correction.voltage,
+            b_factor=correction.b_factor,
+        )
     images = {"images": full, "even": even, "odd": odd}
-    shape, factor = corrected_shape(full.shape, correction.binning)
+    shape, factor = corrected_shape((full.shape[0], full.shape[1]), correction.binning)
     if shape != full.shape:
         # Electrons per pixel of the sum: a larger pixel holds more of them.
         images = {
@@ -146,3 +191,65 @@ def correct_frames(
             for name, image in images.items()
         }
     return Corrected(images, motion, count)
+
+
+def _estimated(frames: Sequence[NDArray[np.float32]], correction: FrameCorrection) -> Motion:
+    """Return the motion of frames, estimated on groups of them where that is asked for."""
+    size, count = correction.group, len(frames)
+    options: dict[str, Any] = {
+        "pixel_size": correction.pixel_size,
+        "patches": correction.patches,
+    }
+    if size == 1 or count <= size:
+        return estimate_motion(frames, **options)
+    motion = estimate_motion(_Groups(frames, size), **options)
+    groups = len(motion.shift)
+    bounds = [min(group * size, count) for group in range(groups + 1)]
+    middle = np.array([(a + b - 1) / 2 for a, b in pairwise(bounds)])
+    # What moves between two groups moves evenly; at the ends it goes on as between the last two.
+    place = np.interp(np.arange(count), middle, np.arange(groups))
+    shift = np.stack([_carried_on(motion.shift[:, axis], middle, count) for axis in (0, 1)], axis=1)
+    shift -= shift.mean(axis=0)
+    error = motion.error[np.rint(place).astype(int)]
+    field = motion.field
+    if field is not None:
+        # The splines along t span the groups; they are stretched over the frames.
+        field = replace(field, frames=count)
+    return replace(motion, shift=shift, error=error, field=field)
+
+
+def _carried_on(
+    values: NDArray[np.float64], at: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    frames = np.arange(count, dtype=np.float64)
+    result = np.interp(frames, at, values)
+    for ends, outside in (((0, 1), frames < at[0]), ((-1, -2), frames > at[-1])):
+        slope = (values[ends[0]] - values[ends[1]]) / (at[ends[0]] - at[ends[1]])
+        result[outside] = values[ends[0]] + slope * (frames[outside] - at[ends[0]])
+    return result
+
+
+class _Groups(Sequence["NDArray[np.float32]"]):
+    """Sums of consecutive frames, made when they are asked for; the last may have fewer."""
+
+    def __init__(self, frames: Sequence[NDArray[np.float32]], size: int) -> None:
+        self._frames, self._size = frames, size
+
+    def __len__(self) -> int:
+        return (len(self._frames) + self._size - 1) // self._size
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[NDArray[np.float32]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> NDArray[np.float32] | Sequence[NDArray[np.float32]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        first = range(len(self))[index] * self._size
+        last = min(first + self._size, len(self._frames))
+        total = np.array(self._frames[first], np.float32)
+        for frame in range(first + 1, last):
+            total += self._frames[frame]
+        return total

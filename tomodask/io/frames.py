@@ -14,6 +14,7 @@ from tomodask.errors import DataError
 from tomodask.io.defects import read_defects
 from tomodask.io.gain import read_gain
 from tomodask.io.movies import MovieInfo, Rendering, open_movie, read_frame, read_frames
+from tomodask.io.paths import readable
 from tomodask.kernels.gain import (
     Orientation,
     Repair,
@@ -75,7 +76,13 @@ class FrameSource:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the frames besides the movies' files."""
+        """Return what determines the frames besides the movies' files.
+
+        Raises
+        ------
+        StoreError
+            If the gain or the defects are not there.
+        """
         return {
             "gain": _identity(self.gain),
             "orientation": str(self.orientation),
@@ -112,9 +119,8 @@ class FrameSource:
         total = raw.sum(axis=0, dtype=np.float32 if raw.dtype.kind == "f" else np.int32)
         spoilt = find_hot_pixels(correct_frame(total, gain, _repair(dead)))
         bad = np.zeros(shape, bool) if dead is None else dead.copy()
-        known = int(np.count_nonzero(bad))
         bad[spoilt.y, spoilt.x] = True
-        return Frames(raw, gain, _repair(bad), int(np.count_nonzero(bad)) - known)
+        return Frames(raw, gain, _repair(bad), (spoilt.y, spoilt.x))
 
 
 class Frames(Sequence["NDArray[np.float32]"]):
@@ -129,8 +135,8 @@ class Frames(Sequence["NDArray[np.float32]"]):
     repair
         What bad pixels are filled from.
     spoilt
-        Number of pixels that are mended because this movie shows them to be bad, besides those
-        that the gain or the defects name.
+        (y, x) int32 indices of pixels that are mended because this movie shows them to be bad,
+        besides those that the gain or the defects name.
     first
         Number of the first frame in the movie.
     """
@@ -140,7 +146,7 @@ class Frames(Sequence["NDArray[np.float32]"]):
         raw: NDArray[Any],
         gain: NDArray[np.float32] | None,
         repair: Repair | None,
-        spoilt: int,
+        spoilt: tuple[NDArray[np.int32], NDArray[np.int32]],
         first: int = 0,
     ) -> None:
         self._raw, self._gain, self._repair, self._first = raw, gain, repair, first
@@ -182,10 +188,8 @@ def _repair(bad: NDArray[np.bool_] | None) -> Repair | None:
 def _identity(path: Path | None) -> list[Any] | None:
     if path is None:
         return None
-    try:
+    with readable(path):
         stat = path.stat()
-    except OSError:
-        return [path.name]  # whoever reads it says that it is not there
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
 

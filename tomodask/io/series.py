@@ -20,6 +20,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 import zarr
 
@@ -48,7 +49,6 @@ from tomodask.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from tomodask.model import Group
@@ -138,12 +138,15 @@ def create_series(
                 variable_attributes("tilt_series", name)
                 | {"coordinates": " ".join([*coordinates, CHECKSUMS[name]])},
             )
-        group.attrs.update(dict(attributes))
-        write_coordinates(path, coordinates)
+        write_coordinates(path, coordinates, attributes)
 
 
-def write_coordinates(path: Path, coordinates: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write coordinates of a store's tilt series, in place of those of the same name.
+def write_coordinates(
+    path: Path,
+    coordinates: Mapping[str, NDArray[np.generic]],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write coordinates and attributes of a store's tilt series over those of the same name.
 
     Raises
     ------
@@ -151,8 +154,10 @@ def write_coordinates(path: Path, coordinates: Mapping[str, NDArray[np.generic]]
         If they cannot be written.
     """
     with explained(path):
+        group = zarr.open_group(path / "tilt_series", mode="a")
+        group.attrs.update(dict(attributes or {}))
         write_variables(
-            zarr.open_group(path / "tilt_series", mode="a"),
+            group,
             {
                 name: xr.Variable("tilt", values, variable_attributes("tilt_series", name))
                 for name, values in coordinates.items()
@@ -250,12 +255,13 @@ def _curated(views: xr.Dataset, curation: xr.Dataset, source: str) -> xr.Dataset
             f"{source} has {views.sizes['tilt']} views, its curation {curation.sizes['tilt']}; "
             "run 'tomodask curate --reset'"
         )
-    decided = curation["decided_by"] != ""
-    there = views.coords.get("reason", xr.zeros_like(curation["reason"]))
-    return views.assign_coords(
-        included=curation["included"].where(decided, views["included"]).astype(bool),
-        reason=curation["reason"].where(decided, there).astype(str),
-    )
+    decided = curation["decided_by"].values != ""
+    if "has_image" in views.coords:
+        decided = decided & views["has_image"].values  # no decision makes an image
+    there = views["reason"].values if "reason" in views.coords else ""
+    included = np.where(decided, curation["included"].values, views["included"].values)
+    reason = np.where(decided, curation["reason"].values, there)
+    return views.assign_coords(included=("tilt", included), reason=("tilt", reason))
 
 
 def _open(path: Path, group: str, names: list[str]) -> xr.Dataset:

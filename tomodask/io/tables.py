@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
     from tomodask.model import Group
 
-__all__ = ["has_table", "read_table", "restore_text", "write_table", "write_variables"]
+__all__ = [
+    "has_table",
+    "read_table",
+    "remove_table",
+    "restore_text",
+    "write_table",
+    "write_variables",
+]
 
 #: Attribute of a group that holds its text variables.
 _TEXT = "text"
@@ -132,7 +139,7 @@ def write_table(path: Path, group: str, table: xr.Dataset, kind: Group) -> None:
         parent = zarr.open_group(path, mode="a", zarr_format=3)
         if target.parent != path:
             parent.require_group(target.parent.relative_to(path).as_posix())
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        temporary = _aside(target)
         try:
             made = zarr.open_group(temporary, mode="w", zarr_format=3)
             write_variables(
@@ -148,11 +155,34 @@ def write_table(path: Path, group: str, table: xr.Dataset, kind: Group) -> None:
             )
             made.attrs.update(table.attrs)
             if target.exists():
-                old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-                target.rename(old)
-                temporary.rename(target)
-                shutil.rmtree(old)
-            else:
-                temporary.rename(target)
+                target.rename(_aside(target))
+            temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        _sweep(target)
+
+
+def remove_table(path: Path, group: str) -> None:
+    """Remove a table of a store, where it is there.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be removed.
+    """
+    target = path / group
+    with explained(target):
+        if target.exists():
+            target.rename(_aside(target))
+        _sweep(target)
+
+
+def _aside(target: Path) -> Path:
+    """Return a new name beside a table."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what stands aside of a table: an older one, and what killed writers left."""
+    for old in target.parent.glob(f".{target.name}.{8 * '[0-9a-f]'}"):
+        shutil.rmtree(old)

@@ -157,7 +157,7 @@ accumulate_16 = _make_accumulate(1)
 
 
 def make_filter(taps: int, rows: int, vectors: int, *, add: bool = False) -> Any:
-    """Return an intrinsic that applies a filter of `taps` weights to `rows` x `vectors` x 16 values.
+    """Return an intrinsic that filters `rows` x `vectors` x 16 values with `taps` weights.
 
     ``filter(source, at, step, weights, weights_at, out, out_at, out_step)`` writes, for each row r,
     ``out[out_at + r out_step + lane] = sum_k weights[weights_at + k] source[at + (r + k) step +
@@ -204,9 +204,8 @@ def make_filter(taps: int, rows: int, vectors: int, *, add: bool = False) -> Any
             for row in sums:
                 for lane, total in zip(lanes, row, strict=True):
                     to = builder.add(at, lane)
-                    if add:
-                        total = builder.fadd(emit.load(out, to), total)
-                    emit.store(total, out, to)
+                    value = builder.fadd(emit.load(out, to), total) if add else total
+                    emit.store(value, out, to)
                 at = builder.add(at, args[7])
             return context.get_dummy_value()
 

@@ -237,9 +237,10 @@ def _prepare(
                     b = np.float32(frame[_mirror(y + _HOT_REACH, rows), x])
                     c = np.float32(frame[y, _mirror(x - _HOT_REACH, columns)])
                     d = np.float32(frame[y, _mirror(x + _HOT_REACH, columns)])
-                    lowest, highest = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
+                    lowest, highest = min(a, b, c, d), max(a, b, c, d)
                     around = (a + b + c + d - lowest - highest) / np.float32(2)
-                    if value > around + excess:
+                    # An infinity is an error, not a hot pixel.
+                    if around + excess < value < np.inf:
                         out[y, x] = (around - level) * (rise_y[y] * rise_x[x])
 
 

@@ -108,8 +108,11 @@ def find_hot_pixels(
 
     Notes
     -----
-    A hit in one frame of a movie that moved is spread by the interpolation that aligned it, with
-    ringing over several pixels; find it in the frame, before, where it is sharp.
+    The hits of a movie are best found, and filled, in each frame before the frames are aligned:
+    they are sharp there, and stand out of few electrons. Aligning spreads a hit over several
+    pixels, with ringing along rows and columns that is too weak to be found and too strong to be
+    left: of hits of 200 electrons in a sum of 12 per pixel, cleaning the aligned sum leaves a
+    quarter of the power.
     """
     for name, value in (("peak", peak), ("difference", difference)):
         if not value > 0:

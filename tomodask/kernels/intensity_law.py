@@ -56,8 +56,7 @@ class IntensityLaw:
     thickness
         Of the slab, in mean free paths.
     pre_tilt
-        Tilt angle of the stage, degrees, at which the slab is perpendicular to the beam, reversed
-        in sign: the slab's angle is the stage's plus this.
+        Angle of the slab to the stage, degrees: the beam meets the slab at the tilt plus this.
     spread
         Robust standard deviation of the views about the law, as a natural logarithm.
     """

@@ -71,23 +71,24 @@ def estimate_field(
     blind = np.zeros(first.rings, np.float32)
     own = np.array([_own(patch) for patch in cut.spectra])
     still = np.array([align(patch, none[0], blind)[0] for patch in cut.spectra])
-    powers = _measured(first, own, still)
-    at, field = none, None
+    at, total, freedom, field = none, still, 0.0, None
     for _ in range(_ROUNDS):
+        mean = _measured(first, own, total).less_fitted(first, freedom / count)
+        powers = [mean.scaled(part) for part in _amplitude(first, mean, own, total)]
         seen = [
-            align(patch, here, powers.weight) for patch, here in zip(cut.spectra, at, strict=True)
+            align(patch, here, power.weight)
+            for patch, here, power in zip(cut.spectra, at, powers, strict=True)
         ]
         total = np.array([power for power, _ in seen])
         gradient = np.array([slope for _, slope in seen])
-        gain = float(np.sum((total - still) @ powers.weight))
-        information = powers.information(first) * _amplitude(first, powers, own, total)
+        gain = float(np.sum((total - still) * np.array([power.weight for power in powers])))
+        information = np.array([power.information(first) for power in powers])
         field = priors.posterior(at, gradient, information, gain)
         change = float(np.abs(field.at_patches - at).max())
-        at = field.at_patches
+        at, freedom = field.at_patches, field.freedom
         if change < _TOLERANCE:
             break
-        powers = _measured(first, own, total).less_fitted(first, field.freedom / count)
-    if field is None or field.odds < _CLEAR:
+    if field is None or min(field.odds, gain) < _CLEAR:
         return None
     return MotionField(field.coefficients, len(spectra), shape)
 
@@ -122,7 +123,8 @@ def _amplitude(
     error = np.sqrt(2 * float(np.sum(powers.weight**2 * powers.noise**2 * first.members)) * pairs)
     relative = error / expected
     shrunk = (found + relative**2) / (1 + relative**2)
-    return np.maximum(shrunk, 0)
+    amplitude: FloatArray = np.maximum(shrunk, 0)
+    return amplitude
 
 
 def _cut(

@@ -2,8 +2,8 @@
 
 A frame's transform is ``F_i(k) = g_i O(k) exp(-2 pi i k.s_i) + noise``: one object O, displaced by
 s_i, seen with the relative exposure g_i. Nothing is known of the object but that it is a Gaussian
-field of power P(\\|k\\|); the noise has the power ``g_i N(\\|k\\|)``. With the object integrated out,
-the log-likelihood of the shifts is, but for a constant,
+field whose power P depends on the frequency's length; that of the noise is ``g_i N``. With the
+object integrated out, the log-likelihood of the shifts is, but for a constant,
 
 ``L = sum_k W(k) |S(k)|^2``, ``S = sum_i F_i exp(2 pi i k.s_i)``, ``W = P / (N (N + P sum_i g_i))``:
 
@@ -35,7 +35,7 @@ import numpy as np
 from tomodask.errors import ParameterError
 from tomodask.kernels.aligned_frames import align, neighbour_powers
 from tomodask.kernels.drift_prior import Drift, DriftPriors
-from tomodask.kernels.frame_spectra import FrameSpectra
+from tomodask.kernels.frame_spectra import FrameSpectra, band_sizes
 from tomodask.kernels.local_motion import estimate_field
 from tomodask.kernels.ring_powers import LOWEST_RING, RingPowers
 from tomodask.kernels.shift_search import search_shifts
@@ -49,23 +49,34 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Motion", "estimate_motion"]
+__all__ = ["Motion", "estimate_bytes", "estimate_motion"]
 
 #: Frequencies beyond this say little at the doses of a tilt series, 1/A.
 _HIGHEST = 1 / 7
-#: The search for shifts ends here, cycles per pixel.
+#: The search takes the frequencies up to where a frame's log-likelihood has reached _ENOUGH, within
+#: these bounds, cycles per pixel.
 _LOWEST_BAND, _SEARCH_BAND = 0.03, 0.125
-_SEARCH_ROUNDS = 3
 _ENOUGH = 50.0
+#: Rounds of search and of measuring powers; they end when no shift changes by more pixels.
+_SEARCH_ROUNDS = 3
 _NEAR = 0.5
-_MOST_INFORMATION = 0.995
-_NEAR_ENOUGH = 0.05
-_SAME = 0.5
+#: A log-likelihood per frame, over nothing in common, from which on a shift cannot be mistaken.
+_PLENTY = 15.0
+#: Widths of the first guesses of the specimen's power, cycles per pixel, and the log-likelihood
+#: that a frame has in them.
 _GUESSES = (0.02, 0.06, 0.15)
 _TELLING = 12.0
-_PLENTY = 15.0
+#: Fisher scoring uses the frequencies with this share of the information.
+_MOST_INFORMATION = 0.995
+#: It ends when no shift changes by more than this, pixels or errors, nor the log-likelihood by this
+#: much and share.
 _SCORING_STEPS = 15
-_TOLERANCE = 0.003
+_TOLERANCE, _NEAR_ENOUGH = 0.003, 0.05
+_SAME = 0.5
+#: Log-odds of motion against none that an estimate needs: several searches had their chance.
+_CLEAR = 5.0
+#: Smaller patches hold nothing, pixels.
+_LEAST_PATCH = 32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -130,7 +141,7 @@ def estimate_motion(
     DataError
         If a frame holds NaN or an infinity, or the frames differ in shape.
     ParameterError
-        If there is no frame, or a length is not positive.
+        If there is no frame, a length is not positive, or there are too many patches.
     """
     count = len(frames)
     if count == 0:
@@ -138,10 +149,37 @@ def estimate_motion(
     for name, value in (("pixel_size", pixel_size), ("max_shift", max_shift)):
         if not value > 0:
             raise ParameterError(f"{name} is {value}; give a positive number")
+    shape = np.shape(frames[0])
+    if patches is not None and not all(
+        1 <= p <= n // _LEAST_PATCH for p, n in zip(patches, shape, strict=True)
+    ):
+        raise ParameterError(
+            f"patches is {patches} for frames of {shape} pixels; give at least one along each "
+            f"axis, and patches of {_LEAST_PATCH} pixels or more"
+        )
     spectra = FrameSpectra.of_frames(frames, min(0.5, _HIGHEST * pixel_size))
-    if count == 1 or not np.all(spectra.exposure > 0):
+    if count == 1 or not np.all(spectra.exposure > 0) or not spectra.real.any():
         return _unsupported(count)
-    return _motion(spectra, max_shift / pixel_size, patches, np.shape(frames[0]))
+    return _motion(spectra, max_shift / pixel_size, patches, (shape[0], shape[1]))
+
+
+def estimate_bytes(shape: tuple[int, int, int], *, pixel_size: float) -> int:
+    """Return the most bytes that :func:`estimate_motion` needs beside the frames.
+
+    Parameters
+    ----------
+    shape
+        (frame, y, x).
+    pixel_size
+        A.
+    """
+    count, height, width = shape
+    rows, columns = band_sizes((height, width), min(0.5, _HIGHEST * pixel_size))
+    plane = rows * (columns // 2 + 1)
+    # One transform at work; the kept spectra, 8 bytes a value, and once more in a narrower band
+    # or in patches that overlap; the sums over frames.
+    work = 4 * height * width + 16 * height * (columns // 2 + 1)
+    return work + 8 * count * plane + int(1.7 * 8 * count * plane) + 32 * plane
 
 
 def _motion(
@@ -151,7 +189,8 @@ def _motion(
     shape: tuple[int, int],
 ) -> Motion:
     best = _Estimator(spectra, max_shift).best()
-    supported = best.drift.odds > 0
+    # The parabola may promise what lies beyond its reach: the gain is exact.
+    supported = min(best.drift.odds, best.gain) > _CLEAR
     shift = best.drift.shift if supported else np.zeros((len(spectra), 2))
     return Motion(
         shift=shift,
@@ -198,7 +237,7 @@ class _Estimator:
         self.spectra = spectra
         self.max_shift = max_shift
         self.priors = DriftPriors(spectra.exposure)
-        self.own, self.still, self.neighbours = neighbour_powers(spectra)
+        self.own, _, self.neighbours = neighbour_powers(spectra)
 
     def best(self) -> _Estimate:
         """Return the estimate of most evidence among those from several first guesses."""
@@ -225,18 +264,17 @@ class _Estimator:
     def searched(self, powers: RingPowers) -> tuple[FloatArray, RingPowers]:
         """Return shifts from a search at low frequencies, and the powers they reveal."""
         low = self.spectra.within(self.search_band(powers))
-        shift, before = None, np.inf
-        for _ in range(_SEARCH_ROUNDS):
-            shift = search_shifts(
-                low, powers.weight[: low.rings], max_shift=self.max_shift, start=shift
-            )
+        own, _, _ = neighbour_powers(low)
+        powers = powers.until(low.rings)
+        shift = search_shifts(low, powers.weight, max_shift=self.max_shift)
+        for _ in range(_SEARCH_ROUNDS - 1):
+            before = shift
+            powers = _measured(low, own, align(low, shift, powers.weight)[0])
+            shift = search_shifts(low, powers.weight, max_shift=self.max_shift, start=before)
             if np.abs(shift - before).max() < _NEAR:
                 break
-            before = shift
-            total, _ = align(low, shift, powers.weight[: low.rings])
-            powers = self.measured(low, total)
-        total, _ = align(self.spectra, shift, np.zeros(self.spectra.rings, np.float32))
-        return shift, self.measured(self.spectra, total)
+        total, _ = align(self.spectra, shift, self.neighbours.weight)
+        return shift, _measured(self.spectra, self.own, total)
 
     def search_band(self, powers: RingPowers) -> float:
         """Return the frequency below which there is signal enough to find the shifts."""
@@ -249,20 +287,23 @@ class _Estimator:
         """Return the estimate from shifts near it, by Fisher scoring."""
         spectra = self.spectra.within(self.band(powers))
         powers = powers.until(spectra.rings)
-        gain = np.inf
-        for step in range(_SCORING_STEPS):
+        own, still, _ = neighbour_powers(spectra)
+        gain, steps = np.inf, 0
+        settled = False
+        while not settled and steps < _SCORING_STEPS:
+            steps += 1
             before = gain
             total, gradient = align(spectra, shift, powers.weight)
-            gain = float(powers.weight @ (total - self.still[: spectra.rings]))
+            gain = float(powers.weight @ (total - still))
             drift = self.priors.posterior(shift, gradient, powers.information(spectra), gain)
             change = float(np.abs(drift.shift - shift).max())
             shift = drift.shift
             settled = change < max(_TOLERANCE, _NEAR_ENOUGH * float(drift.error.max()))
-            if settled and abs(gain - before) < _SAME + _NEAR_ENOUGH * gain:
-                break
-            powers = self.measured(spectra, total).less_fitted(spectra, drift.freedom)
-        strength = float(powers.weight @ (total - self.own[: spectra.rings]))
-        return _Estimate(drift, powers, gain, strength, step + 1)
+            settled &= abs(gain - before) < _SAME + _NEAR_ENOUGH * abs(gain)
+            strength = float(powers.weight @ (total - own))
+            if not settled:
+                powers = _measured(spectra, own, total).less_fitted(spectra, drift.freedom)
+        return _Estimate(drift, powers, gain, strength, steps)
 
     def band(self, powers: RingPowers) -> float:
         """Return the frequency beyond which little is said about shifts."""
@@ -274,9 +315,9 @@ class _Estimator:
         last = int(np.searchsorted(told, _MOST_INFORMATION * told[-1]))
         return float(spectra.ring_frequency[min(last + 2, len(told) - 1)])
 
-    def measured(self, spectra: FrameSpectra, total: FloatArray) -> RingPowers:
-        """Return powers from the ring sums of the power of an aligned sum."""
-        g = spectra.exposure
-        own = self.own[: spectra.rings]
-        cross = (total - own) / (g.sum() ** 2 - (g**2).sum())
-        return RingPowers.measured(spectra, own, cross, len(g) * (len(g) - 1) / 2)
+
+def _measured(spectra: FrameSpectra, own: FloatArray, total: FloatArray) -> RingPowers:
+    """Return powers from ring sums of the frames' powers and of the aligned sum's."""
+    g = spectra.exposure
+    cross = (total - own) / (g.sum() ** 2 - (g**2).sum())
+    return RingPowers.measured(spectra, own, cross, len(g) * (len(g) - 1) / 2)

@@ -20,6 +20,7 @@ import scipy.fft
 
 from tomodask.kernels._jit import njit
 from tomodask.kernels._vector import spline_sum
+from tomodask.kernels.fourier_crop import crop_spectrum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,8 +158,7 @@ def spline_image(
     spectrum = scipy.fft.rfft2(work, workers=1, overwrite_x=True)
     del work, view
     if cropped != padded:
-        spectrum = _crop(spectrum, padded, cropped)
-        spectrum *= np.float32(cropped[0] * cropped[1] / (padded[0] * padded[1]))
+        spectrum = crop_spectrum(spectrum, padded, cropped)
     fy = scipy.fft.fftfreq(cropped[0], padded[0] / cropped[0]).astype(np.float32)[:, None]
     fx = (np.arange(cropped[1] // 2 + 1) / padded[1]).astype(np.float32)[None, :]
     if binning > 1:
@@ -355,19 +355,6 @@ def _spline_coefficients(image: NDArray[np.float32]) -> None:
     for y in range(rows):
         for x in range(columns):
             image[y, x] *= gain
-
-
-def _crop(
-    spectrum: NDArray[np.complex64], padded: tuple[int, int], cropped: tuple[int, int]
-) -> NDArray[np.complex64]:
-    """Keep the low frequencies of a half spectrum."""
-    upper = (cropped[0] + 1) // 2
-    lower = cropped[0] - upper
-    columns = cropped[1] // 2 + 1
-    result = np.empty((cropped[0], columns), np.complex64)
-    result[:upper] = spectrum[:upper, :columns]
-    result[upper:] = spectrum[padded[0] - lower :, :columns]
-    return result
 
 
 def _low_pass(

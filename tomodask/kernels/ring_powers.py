@@ -113,6 +113,11 @@ class RingPowers:
         signal = self.signal * np.maximum(1 - excess, 0)
         return RingPowers(signal, self.noise + self.signal - signal, self.exposure)
 
+    def scaled(self, amplitude: float) -> RingPowers:
+        """Return the powers where the specimen's is `amplitude` times as strong."""
+        signal = np.minimum(amplitude * self.signal, _MOST * (self.signal + self.noise))
+        return RingPowers(signal, self.signal + self.noise - signal, self.exposure)
+
     @property
     def weight(self) -> NDArray[np.float32]:
         """(ring,) weight W of the power of the aligned sum in the log-likelihood."""
