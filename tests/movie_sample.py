@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from tomodask.simulate.movie_series import MovieSeries, simulate_movie_series
 from tomodask.simulate.specimens import random_misalignment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
 
 PIXEL = 4.0
@@ -74,8 +75,3 @@ def found_shifts(motion: xr.Dataset) -> np.ndarray:
     """(tilt, frame, 2) in pixels of the frames."""
     both = [motion[name].values for name in ("shift_y", "shift_x")]
     return np.stack(both, axis=-1) / motion.attrs["pixel_size"]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file anew, its time of change later than that of any file before."""
-    path.write_bytes(content)

@@ -18,8 +18,9 @@ from dask.base import tokenize
 from tomodask.engine.files import write_whole
 from tomodask.engine.measure import measured
 from tomodask.engine.workers import Resources
-from tomodask.errors import DataError, FormatError, ParameterError, StoreError
+from tomodask.errors import DataError, FormatError, ParameterError
 from tomodask.graph.inputs import view_source
+from tomodask.io.paths import readable
 from tomodask.io.series import imported_views, open_series
 from tomodask.io.tables import remove_table, write_table
 from tomodask.kernels.downsample import block_means
@@ -172,7 +173,10 @@ def write_curation(series: str | Path, out: str | Path) -> Path:
         for name in (*_MEASURES, "expected_mean", "motion", "correlation"):
             if name in table:
                 columns[name] = [f"{value:.6g}" for value in table[name].values]
-    with write_whole(Path(out)) as temporary, temporary.open("w", newline="") as stream:
+    with (
+        write_whole(Path(out)) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -211,10 +215,11 @@ def _read_decisions(file: Path, now: xr.Dataset) -> Decisions:
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     changed: Decisions = {}
     try:
-        with file.open(newline="") as stream:
+        # Spreadsheets put a mark before UTF-8.
+        with readable(file), file.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise StoreError(error.errno, f"cannot read {file}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{file} is no table: {error}; save it as CSV in UTF-8") from error
     for line, row in enumerate(rows, 2):
         try:
             view, included = int(row["view"]), words[row["included"].strip().lower()]

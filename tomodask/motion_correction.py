@@ -60,6 +60,8 @@ __all__ = ["correct_motion"]
 
 #: Raised by hand whenever the same movies and parameters give other values.
 NUMERICS = 1
+#: Patches along an axis that are not too many, and pixels along one that are not too few.
+_MOST_PATCHES, _SMALLEST_PATCH = 16, 16
 #: Faults of a movie's file that are of this movie alone; others may pass or concern all.
 _OF_THE_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
@@ -164,6 +166,8 @@ def correct_motion(
     views = _views(movies, source, Ledger(folder).records)
     (frames, height, width), raw_bytes = _largest(path, views)
     shape = (height, width)
+    if patches is not None:
+        _check_patches(patches, shape)
     out_shape, factor = corrected_shape(shape, binning)
     identity = {
         "step": "correct motion",
@@ -272,6 +276,16 @@ def _views(movies: xr.Dataset, source: FrameSource, records: Path) -> list[_View
             pass  # its task says why
         views.append(view)
     return views
+
+
+def _check_patches(patches: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Raise unless patches hold enough pixels to be correlated."""
+    most = [min(_MOST_PATCHES, n // _SMALLEST_PATCH) for n in shape]
+    if any(count > limit for count, limit in zip(patches, most, strict=True)):
+        raise ParameterError(
+            f"patches {patches[1]}x{patches[0]} of frames of {shape[1]} x {shape[0]} pixels: give "
+            f"at most {most[1]}x{most[0]} (patches of {_SMALLEST_PATCH} pixels hold too little)"
+        )
 
 
 def _largest(path: Path, views: list[_View]) -> tuple[tuple[int, int, int], int]:
@@ -384,12 +398,12 @@ def _corrected_before(view: _View, records: Path) -> bool:
 
 
 def _coordinates(movies: xr.Dataset) -> dict[str, NDArray[np.generic]]:
-    """Return the coordinates of the movies that the images have too."""
-    return {
-        str(name): values.values
-        for name, values in movies.coords.items()
-        if name not in ("movie", "frames")
-    }
+    """Return the coordinates of the movies that the images have too.
+
+    By name: the order in which they are read is that of the disk.
+    """
+    names = sorted(map(str, movies.coords))
+    return {name: movies[name].values for name in names if name not in ("movie", "frames")}
 
 
 def _attributes(movies: xr.Dataset, factor: float, correction: FrameCorrection) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _reasons(series: xr.Dataset) -> dict[str, str]:
 
 def _states(tree: xr.DataTree) -> dict[str, Any]:
     """Return what was made of the movies and the images, where it was."""
-    states: dict[str, Any] = {}
+    states: dict[str, Any] = {"series_included": True, "series_reason": ""}
     if "movies" in tree.children:
         movies = tree["movies"].to_dataset()
         states["movies"] = {

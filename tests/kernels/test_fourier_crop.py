@@ -90,6 +90,12 @@ def test_the_middle_stays_the_middle(shape: tuple[int, int], binning: float) -> 
     np.testing.assert_allclose(result, expected, atol=0.03)
 
 
+def test_what_is_left_over_is_cut_off_at_both_edges() -> None:
+    image = np.random.default_rng(4).normal(size=(100, 126)).astype(np.float32)
+    inner = fourier_crop(image[2:98, 3:123], (48, 60))
+    np.testing.assert_array_equal(fourier_crop(image, (48, 60), 2.0), inner)
+
+
 def test_binning_by_two_is_where_means_of_pixels_are() -> None:
     y, x = np.indices((64, 80))
     image = 3 + np.cos(2 * np.pi * y / 64) + np.sin(4 * np.pi * x / 80)

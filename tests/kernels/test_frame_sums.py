@@ -36,8 +36,8 @@ def local(steepness: float) -> Callable[[int, np.ndarray, np.ndarray], np.ndarra
 
     def displacement(frame: int, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         y, x = np.meshgrid(ys, xs, indexing="ij")
-        scale = (-1) ** frame * steepness * 150
-        return np.stack([scale * np.sin((x + y) / 240), scale * np.cos(y / 160 - 0.3)], axis=-1)
+        scale = (-1) ** frame * steepness * 600
+        return np.stack([scale * np.sin((x + y) / 960), scale * np.cos(y / 640 - 0.3)], axis=-1)
 
     return displacement
 
@@ -92,16 +92,16 @@ def test_high_frequencies_are_kept() -> None:
 
 def test_a_local_displacement_is_taken_back() -> None:
     """Frames made from the function at the places that are moved to where it is known."""
-    shape, displacement = (300, 411), local(1.5e-3)
+    shape, displacement = (150, 1300), local(1.5e-3)
     shift = np.random.default_rng(2).uniform(-3, 3, (6, 2))
     y, x = (index.astype(float) for index in np.indices(shape))
     frames = []
     for frame, s in enumerate(shift):
         at = np.stack([y - s[0], x - s[1]])
         for _ in range(30):  # frame(at + s + d(at)) = waves(at): where each pixel comes from
-            scale = (-1) ** frame * 1.5e-3 * 150
+            scale = (-1) ** frame * 1.5e-3 * 600
             moved = np.stack(
-                [scale * np.sin((at[1] + at[0]) / 240), scale * np.cos(at[0] / 160 - 0.3)]
+                [scale * np.sin((at[1] + at[0]) / 960), scale * np.cos(at[0] / 640 - 0.3)]
             )
             at = np.stack([y - s[0], x - s[1]]) - moved
         frames.append(waves(*at))
@@ -135,6 +135,30 @@ def test_blocks_are_small_enough(steepness: float) -> None:
         assert np.abs(error.mean(axis=(0, 1))).max() < 2e-3
     if steepness == 1e-4:
         assert offsets.block == (64, 256)
+
+
+def test_each_block_is_that_of_a_frame_moved_as_a_whole() -> None:
+    """Blocks of any offsets side by side, over the borders of all that is worked on at once."""
+    rng = np.random.default_rng(10)
+    choice = rng.uniform(-9, 9, (5, 2))
+    frame = rng.normal(size=(1, 150, 1100)).astype(np.float32)
+
+    def jumps(_: int, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        return choice[(np.rint(ys)[:, None] * 7 + np.rint(xs) * 3).astype(int) % 5]
+
+    shift = np.array([[1.5, -3.25]])
+    offsets, _ = moving_frames(frame, shift, jumps)
+    result, _, _ = sum_frames(frame, shift, jumps)
+    used = offsets.offset[0].repeat(offsets.block[0], axis=0).repeat(offsets.block[1], axis=1)
+    used = used[:150, :1100] / 1024
+    seen = 0
+    for move in np.unique(used.reshape(-1, 2), axis=0):
+        whole, _, _ = sum_frames(frame, move[None])
+        block = (used == move).all(axis=-1)
+        np.testing.assert_array_equal(result[block], whole[block])
+        seen += block.sum()
+    assert seen == frame.size
+    assert len(np.unique(used.reshape(-1, 2), axis=0)) == 5
 
 
 @pytest.mark.parametrize("shape", [(70, 1100), (33, 47), (5, 3), (1, 7), (1, 1)])

@@ -10,20 +10,33 @@ from cyclopts import Parameter
 
 import tomodask as td
 from tomodask.cli.app import app
+from tomodask.errors import ParameterError
 
 
 @app.command
-def info(series: Path, *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
-    """Tell what a store holds.
+def info(*series: Path, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Tell what a store holds; of several stores, one line each.
 
     Parameters
     ----------
     series
-        The store.
+        The stores.
     as_json
         As JSON, for scripts.
     """
-    print_info(td.info(series), as_json=as_json)
+    if not series:
+        raise ParameterError("give a store, e.g. TS_01.zarr")
+    values = [td.info(path) for path in series]
+    if len(values) == 1:
+        print_info(values[0], as_json=as_json)
+    elif as_json:
+        print(json.dumps(values, indent=1))
+    else:
+        width = max(len(of["name"]) for of in values)
+        for of in values:
+            taken = of["views"] - len(of["excluded_views"])
+            state = "" if of["series_included"] else f"excluded: {of['series_reason']}"
+            print(f"{of['name']:<{width}}  {taken:3d} of {of['views']:3d} views  {state}".rstrip())
 
 
 def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
@@ -44,7 +57,7 @@ def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
         print(f"excluded   {', '.join(map(str, excluded))} (from 0)")
     for view, reason in values["reasons"].items():
         print(f"           {view}: {reason}")
-    if not values.get("series_included", True):
+    if not values["series_included"]:
         print(f"series     is excluded as a whole: {values['series_reason']}")
     if "motion" in values:
         motion = values["motion"]

@@ -84,13 +84,17 @@ class FrameSource:
             If the gain or the defects are not there.
         """
         return {
-            "gain": _identity(self.gain),
+            "gain": _version(self.gain),
             "orientation": str(self.orientation),
             "reciprocal": self.reciprocal,
-            "defects": _identity(self.defects),
+            "defects": _version(self.defects),
             "row_order": self.row_order,
             "rendering": str(self.rendering),
         }
+
+    def _versions(self) -> tuple[object, ...]:
+        """Return what tells the files of the camera from later ones of the same name."""
+        return _version(self.gain), _version(self.defects)
 
     def open(self, movie: str | Path, exposure: float | None = None) -> MovieInfo:
         """Return what the headers of a movie tell; errors as of :func:`open_movie`."""
@@ -100,7 +104,7 @@ class FrameSource:
 
     def read_frame(self, info: MovieInfo, index: int) -> NDArray[np.float32]:
         """Read one frame (y, x), mended where the gain or the defects say so; as :meth:`read`."""
-        gain, dead = _camera(self, (info.shape[1], info.shape[2]))
+        gain, dead = _camera(self, (info.shape[1], info.shape[2]), self._versions())
         return correct_frame(read_frame(info, index), gain, _repair(dead), number=index)
 
     def read(self, info: MovieInfo) -> Frames:
@@ -114,7 +118,7 @@ class FrameSource:
             If their shapes do not fit the frames.
         """
         shape = (info.shape[1], info.shape[2])
-        gain, dead = _camera(self, shape)
+        gain, dead = _camera(self, shape, self._versions())
         raw = read_frames(info)
         total = raw.sum(axis=0, dtype=np.float32 if raw.dtype.kind == "f" else np.int32)
         spoilt = find_hot_pixels(correct_frame(total, gain, _repair(dead)))
@@ -185,19 +189,23 @@ def _repair(bad: NDArray[np.bool_] | None) -> Repair | None:
     return None if bad is None or not bad.any() else plan_repair(bad)
 
 
-def _identity(path: Path | None) -> list[Any] | None:
+def _version(path: Path | None) -> tuple[str, int, int] | None:
     if path is None:
         return None
     with readable(path):
         stat = path.stat()
-    return [path.name, stat.st_size, stat.st_mtime_ns]
+    return path.name, stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=2)
 def _camera(
-    source: FrameSource, shape: tuple[int, int]
+    source: FrameSource, shape: tuple[int, int], versions: tuple[object, ...]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Return the gain on the frames' pixels and the mask of what it and the defects call bad."""
+    """Return the gain on the frames' pixels and the mask of what it and the defects call bad.
+
+    The versions of their files tell what is kept from what must be read again.
+    """
+    del versions
     gain, bad = None, None
     if source.gain is not None:
         plain = read_gain(source.gain, reciprocal=source.reciprocal)

@@ -31,6 +31,7 @@ from tomodask.engine.shards import ShardGrid, create_array, reading
 from tomodask.errors import ParameterError, ProductMissingError, StoreError
 from tomodask.io.ome_zarr import array_folder
 from tomodask.io.tables import (
+    check_chunks,
     has_table,
     read_table,
     restore_text,
@@ -237,7 +238,9 @@ def imported_views(path: Path) -> xr.Dataset:
 
 def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
     names = [name for name in CHECKSUMS if (images_folder(path, name) / "zarr.json").exists()]
-    series = restore_text(_open(path, "tilt_series", names))
+    series = _open(path, "tilt_series", names)
+    check_chunks(path / "tilt_series", series.drop_vars(names))
+    series = restore_text(series)
     series = series.set_coords([name for name in series.data_vars if name not in names])
     validate(series, "tilt_series", source=str(path))
     for name in names:

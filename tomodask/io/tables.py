@@ -16,6 +16,7 @@ import zarr
 
 from tomodask.engine.files import explained
 from tomodask.engine.shards import reading
+from tomodask.errors import FormatError
 from tomodask.model import REGISTRY, validate, variable_attributes
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tomodask.model import Group
 
 __all__ = [
+    "check_chunks",
     "has_table",
     "read_table",
     "remove_table",
@@ -61,6 +63,7 @@ def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> 
         group.create_array(
             str(name),
             data=values,
+            chunks=tuple(max(1, n) for n in values.shape),
             compressors=None,
             dimension_names=[str(dim) for dim in variable.dims],
             attributes=dict(variable.attrs),
@@ -81,6 +84,22 @@ def restore_text(dataset: xr.Dataset) -> xr.Dataset:
     result = dataset.assign(restored)
     result.attrs = {name: value for name, value in dataset.attrs.items() if name != _TEXT}
     return result
+
+
+def check_chunks(folder: Path, dataset: xr.Dataset) -> None:
+    """Raise where the numbers of a small variable are lost: Zarr would give its fill value.
+
+    Raises
+    ------
+    FormatError
+        Naming the file.
+    """
+    for name, variable in dataset.variables.items():
+        chunk = folder.joinpath(str(name), "c", *("0" * variable.ndim))
+        if variable.size and not chunk.is_file():
+            raise FormatError(
+                f"{chunk} is missing: the store is damaged; remove {folder} and make it again"
+            )
 
 
 def read_table(path: Path, group: str, kind: Group) -> xr.Dataset:
@@ -106,6 +125,7 @@ def read_table(path: Path, group: str, kind: Group) -> xr.Dataset:
         dataset = xr.open_dataset(
             path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
         ).load()
+    check_chunks(path / group, dataset)
     dataset = restore_text(dataset)
     validate(dataset, kind, source=f"{path} {group}")
     coordinates = [variable.name for variable in REGISTRY[kind] if variable.coordinate]

@@ -52,7 +52,9 @@ def align(
     return spectra.ring_sums(power), 4 * np.pi * slope
 
 
-def neighbour_powers(spectra: FrameSpectra) -> tuple[FloatArray, FloatArray, RingPowers]:
+def neighbour_powers(
+    spectra: FrameSpectra, share: float = 0.0
+) -> tuple[FloatArray, FloatArray, RingPowers]:
     """Return ring sums of the frames' powers and of their plain sum's, and a guess of the powers.
 
     The guess is from frames next to each other.
@@ -68,6 +70,8 @@ def neighbour_powers(spectra: FrameSpectra) -> tuple[FloatArray, FloatArray, Rin
     power = spectra.ring_sums(own)
     pairs = len(spectra) - 1
     common = spectra.ring_sums(cross) / (g[1:] @ g[:-1])
+    # Taking off a share of the mean ties the frames' noise together.
+    common += share * power / (g.sum() - share * (g**2).sum())
     guess = RingPowers.measured(spectra, power, common, pairs)
     return power, spectra.ring_sums(plain), guess
 

@@ -33,15 +33,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.errors import ParameterError
-from tomodask.kernels.aligned_frames import align, neighbour_powers
-from tomodask.kernels.drift_prior import Drift, DriftPriors
 from tomodask.kernels.frame_spectra import FrameSpectra, band_sizes
 from tomodask.kernels.local_motion import estimate_field
-from tomodask.kernels.ring_powers import LOWEST_RING, RingPowers
-from tomodask.kernels.shift_search import search_shifts
+from tomodask.kernels.rigid_motion import estimate_shifts
+from tomodask.kernels.ring_powers import LOWEST_RING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -53,26 +51,6 @@ __all__ = ["Motion", "estimate_bytes", "estimate_motion"]
 
 #: Frequencies beyond this say little at the doses of a tilt series, 1/A.
 _HIGHEST = 1 / 7
-#: The search takes the frequencies up to where a frame's log-likelihood has reached _ENOUGH, within
-#: these bounds, cycles per pixel.
-_LOWEST_BAND, _SEARCH_BAND = 0.03, 0.125
-_ENOUGH = 50.0
-#: Rounds of search and of measuring powers; they end when no shift changes by more pixels.
-_SEARCH_ROUNDS = 3
-_NEAR = 0.5
-#: A log-likelihood per frame, over nothing in common, from which on a shift cannot be mistaken.
-_PLENTY = 15.0
-#: Widths of the first guesses of the specimen's power, cycles per pixel, and the log-likelihood
-#: that a frame has in them.
-_GUESSES = (0.02, 0.06, 0.15)
-_TELLING = 12.0
-#: Fisher scoring uses the frequencies with this share of the information.
-_MOST_INFORMATION = 0.995
-#: It ends when no shift changes by more than this, pixels or errors, nor the log-likelihood by this
-#: much and share.
-_SCORING_STEPS = 15
-_TOLERANCE, _NEAR_ENOUGH = 0.003, 0.05
-_SAME = 0.5
 #: Log-odds of motion against none that an estimate needs: several searches had their chance.
 _CLEAR = 5.0
 #: Smaller patches hold nothing, pixels.
@@ -176,10 +154,10 @@ def estimate_bytes(shape: tuple[int, int, int], *, pixel_size: float) -> int:
     count, height, width = shape
     rows, columns = band_sizes((height, width), min(0.5, _HIGHEST * pixel_size))
     plane = rows * (columns // 2 + 1)
-    # One transform at work; the kept spectra, 8 bytes a value, and once more in a narrower band
-    # or in patches that overlap; the sums over frames.
-    work = 4 * height * width + 16 * height * (columns // 2 + 1)
-    return work + 8 * count * plane + int(1.7 * 8 * count * plane) + 32 * plane
+    # One transform at work; the kept spectra, 8 bytes a value, once more in a narrower band, without
+    # a pattern or in patches that overlap, and what the search makes of them; sums over frames.
+    work = 8 * height * width + 8 * height * (columns // 2 + 1)
+    return work + int(3.4 * 8 * count * plane) + 32 * plane
 
 
 def _motion(
@@ -188,7 +166,7 @@ def _motion(
     patches: tuple[int, int] | None,
     shape: tuple[int, int],
 ) -> Motion:
-    best = _Estimator(spectra, max_shift).best()
+    best, spectra = estimate_shifts(spectra, max_shift)
     # The parabola may promise what lies beyond its reach: the gain is exact.
     supported = min(best.drift.odds, best.gain) > _CLEAR
     shift = best.drift.shift if supported else np.zeros((len(spectra), 2))
@@ -198,7 +176,7 @@ def _motion(
         residual=float(np.sqrt(np.mean(best.drift.error**2))),
         supported=supported,
         error=best.drift.error,
-        band=(LOWEST_RING / max(spectra.shape), len(best.powers.signal) / max(spectra.shape)),
+        band=(LOWEST_RING / max(spectra.shape), best.rings / max(spectra.shape)),
         iterations=best.iterations,
         field=None if patches is None else estimate_field(spectra, shift, patches, shape),
     )
@@ -214,110 +192,3 @@ def _unsupported(count: int) -> Motion:
         band=(0.0, 0.0),
         iterations=0,
     )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Estimate:
-    """Shifts and the powers they were found with.
-
-    The log-likelihood gained over no shift is `gain`, that over nothing in common `strength`.
-    """
-
-    drift: Drift
-    powers: RingPowers
-    gain: float
-    strength: float
-    iterations: int
-
-
-class _Estimator:
-    """Finds the shifts of the frames of one movie."""
-
-    def __init__(self, spectra: FrameSpectra, max_shift: float) -> None:
-        self.spectra = spectra
-        self.max_shift = max_shift
-        self.priors = DriftPriors(spectra.exposure)
-        self.own, _, self.neighbours = neighbour_powers(spectra)
-
-    def best(self) -> _Estimate:
-        """Return the estimate of most evidence among those from several first guesses."""
-        best = self.refined(*self.searched(self.neighbours))
-        if best.strength < _PLENTY * len(self.spectra):
-            for guess in self.guesses():
-                other = self.refined(*self.searched(guess))
-                if other.drift.odds > best.drift.odds:
-                    best = other
-        return best
-
-    def guesses(self) -> Iterator[RingPowers]:
-        """Yield powers that fall from low frequencies, to search with for weak signals."""
-        spectra = self.spectra
-        exposure = float(spectra.exposure.sum())
-        level = self.own / np.maximum(spectra.members * exposure, 1e-6)
-        for width in _GUESSES:
-            shape = np.exp(-0.5 * (spectra.ring_frequency / width) ** 2)
-            shape[:LOWEST_RING] = 0
-            telling = len(spectra) * spectra.members @ shape**2
-            signal = np.minimum(shape * np.sqrt(_TELLING / telling), 0.5)
-            yield RingPowers(signal * level, (1 - signal) * level, exposure)
-
-    def searched(self, powers: RingPowers) -> tuple[FloatArray, RingPowers]:
-        """Return shifts from a search at low frequencies, and the powers they reveal."""
-        low = self.spectra.within(self.search_band(powers))
-        own, _, _ = neighbour_powers(low)
-        powers = powers.until(low.rings)
-        shift = search_shifts(low, powers.weight, max_shift=self.max_shift)
-        for _ in range(_SEARCH_ROUNDS - 1):
-            before = shift
-            powers = _measured(low, own, align(low, shift, powers.weight)[0])
-            shift = search_shifts(low, powers.weight, max_shift=self.max_shift, start=before)
-            if np.abs(shift - before).max() < _NEAR:
-                break
-        total, _ = align(self.spectra, shift, self.neighbours.weight)
-        return shift, _measured(self.spectra, self.own, total)
-
-    def search_band(self, powers: RingPowers) -> float:
-        """Return the frequency below which there is signal enough to find the shifts."""
-        told = np.cumsum(powers.gain * self.spectra.members) * len(self.spectra)
-        enough = int(np.searchsorted(told, _ENOUGH))
-        frequency = self.spectra.ring_frequency[min(enough, len(told) - 1)]
-        return float(np.clip(frequency, _LOWEST_BAND, _SEARCH_BAND))
-
-    def refined(self, shift: FloatArray, powers: RingPowers) -> _Estimate:
-        """Return the estimate from shifts near it, by Fisher scoring."""
-        spectra = self.spectra.within(self.band(powers))
-        powers = powers.until(spectra.rings)
-        own, still, _ = neighbour_powers(spectra)
-        gain, steps = np.inf, 0
-        settled = False
-        while not settled and steps < _SCORING_STEPS:
-            steps += 1
-            before = gain
-            total, gradient = align(spectra, shift, powers.weight)
-            gain = float(powers.weight @ (total - still))
-            drift = self.priors.posterior(shift, gradient, powers.information(spectra), gain)
-            change = float(np.abs(drift.shift - shift).max())
-            shift = drift.shift
-            settled = change < max(_TOLERANCE, _NEAR_ENOUGH * float(drift.error.max()))
-            settled &= abs(gain - before) < _SAME + _NEAR_ENOUGH * abs(gain)
-            strength = float(powers.weight @ (total - own))
-            if not settled:
-                powers = _measured(spectra, own, total).less_fitted(spectra, drift.freedom)
-        return _Estimate(drift, powers, gain, strength, steps)
-
-    def band(self, powers: RingPowers) -> float:
-        """Return the frequency beyond which little is said about shifts."""
-        spectra = self.spectra
-        # Each frame against the sum of the others.
-        if float(np.sum(powers.gain * spectra.members)) * len(spectra) < _PLENTY:
-            return 0.5
-        told = np.cumsum(powers.gain * spectra.members * spectra.ring_frequency**2)
-        last = int(np.searchsorted(told, _MOST_INFORMATION * told[-1]))
-        return float(spectra.ring_frequency[min(last + 2, len(told) - 1)])
-
-
-def _measured(spectra: FrameSpectra, own: FloatArray, total: FloatArray) -> RingPowers:
-    """Return powers from ring sums of the frames' powers and of the aligned sum's."""
-    g = spectra.exposure
-    cross = (total - own) / (g.sum() ** 2 - (g**2).sum())
-    return RingPowers.measured(spectra, own, cross, len(g) * (len(g) - 1) / 2)

@@ -47,12 +47,12 @@ class RingPowers:
     signal, noise
         (ring,) power of the specimen and of the noise.
     exposure
-        Sum of the frames' relative exposures.
+        (ring,) sum of the relative exposures of the frames, as far as the specimen is seen.
     """
 
     signal: FloatArray
     noise: FloatArray
-    exposure: float
+    exposure: FloatArray
 
     @classmethod
     def measured(
@@ -98,7 +98,11 @@ class RingPowers:
         signal *= signal**2 / np.maximum(signal**2 + error**2, 1e-30)
         signal[:LOWEST_RING] = 0
         signal = np.minimum(signal, _MOST)
-        return cls(signal=signal * level, noise=(1 - signal) * level, exposure=exposure)
+        return cls(
+            signal=signal * level,
+            noise=(1 - signal) * level,
+            exposure=np.full(len(level), exposure),
+        )
 
     def less_fitted(self, spectra: FrameSpectra, freedom: float) -> RingPowers:
         """Return the powers without what fitted shifts have made of noise.
@@ -109,7 +113,7 @@ class RingPowers:
         squared = 4 * np.pi**2 * spectra.ring_frequency**2
         information = self.information(spectra)
         pairs = self.exposure**2 - float((spectra.exposure**2).sum())
-        excess = freedom / 2 * squared / max(pairs * information, 1e-30)
+        excess = freedom / 2 * squared / np.maximum(pairs * information, 1e-30)
         signal = self.signal * np.maximum(1 - excess, 0)
         return RingPowers(signal, self.noise + self.signal - signal, self.exposure)
 
@@ -138,9 +142,33 @@ class RingPowers:
         squared = spectra.ring_frequency**2
         return float(4 * np.pi**2 * np.sum(squared * self.gain * spectra.members))
 
+    def explained(self, total: FloatArray, members: FloatArray, seen: FloatArray) -> float:
+        """Return the log-likelihood over that of noise alone.
+
+        Parameters
+        ----------
+        total
+            (ring,) sums of the power of the aligned sum.
+        members
+            (ring,) numbers of frequencies.
+        seen
+            (ring,) exposure of the specimen.
+        """
+        ratio = 1 + self.signal * seen / self.noise
+        rings = self.signal * total / (self.noise**2 * ratio) - members * np.log(ratio)
+        return float(rings.sum())
+
+    def explained_slope(
+        self, total: FloatArray, members: FloatArray, seen: FloatArray
+    ) -> FloatArray:
+        """Return the (ring,) derivative of :meth:`explained` with respect to `seen`."""
+        left = self.signal / (self.noise + self.signal * seen)
+        slope: FloatArray = -left * (left * total / self.noise + members)
+        return slope
+
     def until(self, rings: int) -> RingPowers:
         """Return the powers of the first `rings` rings."""
-        return RingPowers(self.signal[:rings], self.noise[:rings], self.exposure)
+        return RingPowers(self.signal[:rings], self.noise[:rings], self.exposure[:rings])
 
 
 def _average(
