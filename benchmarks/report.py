@@ -53,7 +53,8 @@ def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[object]]) 
 def run(
     description: str | None,
     sizes: Mapping[str, Size],
-    report: Callable[[Size, Path | None], str],
+    report: Callable[..., str],
+    **options: str,
 ) -> None:
     """Read the command line of a benchmark, run it and print the machine and the report.
 
@@ -64,12 +65,17 @@ def run(
     sizes
         By name, the first is the default.
     report
-        Called with the size and the folder in which temporary files may be made.
+        Called with the size, the folder in which temporary files may be made, and the options.
+    **options
+        What further options of text mean, by name.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", choices=list(sizes), default=next(iter(sizes)))
     parser.add_argument("--folder", type=Path, help="where temporary files are made")
+    for name, meaning in options.items():
+        parser.add_argument("--" + name.replace("_", "-"), help=meaning)
     arguments = parser.parse_args()
+    given = {name: getattr(arguments, name) for name in options}
     print(f"{machine()}; {load()}", flush=True)
-    print(report(sizes[arguments.size], arguments.folder))
+    print(report(sizes[arguments.size], arguments.folder, **given))
     print(f"\nAfterwards: {load()}")

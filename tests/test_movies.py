@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import mrcfile
 import numpy as np
 import pytest
+import xarray as xr
+import zarr
 
 import tomodask as td
 from tests.movie_sample import (
@@ -28,6 +30,7 @@ from tests.movie_sample import (
 from tomodask.cli import main
 from tomodask.errors import (
     DataError,
+    FormatError,
     ParameterError,
     PlanMismatchError,
     StoreError,
@@ -202,6 +205,26 @@ def test_folder_that_holds_something_else_is_refused(files: MovieFiles, tmp_path
         with pytest.raises(StoreError, match="holds something else"):
             imported(files, out, overwrite=overwrite)
     assert list(contents(out)) == ["thesis.tex"]
+
+
+def test_file_in_the_place_of_the_store(
+    files: MovieFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.zarr"
+    out.write_text("precious")
+    assert main(commands(files, out)) == 1
+    assert f"{out}: Not a directory" in capsys.readouterr().err
+    assert out.read_text() == "precious"
+
+
+def test_defects_are_read_at_import(files: MovieFiles, tmp_path: Path) -> None:
+    """Not when the first movie is corrected."""
+    with pytest.raises(StoreError, match=r"none\.txt: cannot be read"):
+        imported(files, tmp_path / "m.zarr", defects=tmp_path / "none.txt")
+    (tmp_path / "other.txt").write_text("CameraSizeX 999\nCameraSizeY 77\nBadColumns 5\n")
+    with pytest.raises(FormatError, match=r"other\.txt"):
+        imported(files, tmp_path / "m.zarr", defects=tmp_path / "other.txt")
+    assert not (tmp_path / "m.zarr").exists()
 
 
 def test_views_are_excluded_at_import(files: MovieFiles, tmp_path: Path) -> None:
@@ -424,8 +447,6 @@ def test_dose_weighting_is_marked(files: MovieFiles, tmp_path: Path, store: Path
 
 
 def test_dose_weighting_needs_the_dose(copy: Path) -> None:
-    import zarr
-
     group = zarr.open_group(copy / "movies", mode="a")
     del group["dose"]
     with pytest.raises(ParameterError, match="records no dose"):
@@ -555,3 +576,18 @@ def test_whole_path(files: MovieFiles, tmp_path: Path, capsys: pytest.CaptureFix
     np.testing.assert_allclose(np.loadtxt(out / "p.rawtlt"), ANGLES[:4])
     assert main(["info", str(path)]) == 0
     assert "with halves" in capsys.readouterr().out
+    plainly_opened(path)
+
+
+def plainly_opened(path: Path) -> None:
+    """The whole store by xarray and Zarr alone; nothing else lies in it."""
+    tree = xr.open_datatree(path, engine="zarr", consolidated=False)
+    made = {"movies", "motion", "tilt_series", "cleaning", "curation", "alignments", "tomograms"}
+    assert set(tree.children) == made
+    assert {item.name for item in path.iterdir()} == made | {"zarr.json"}
+    np.testing.assert_array_equal(tree["tilt_series"]["images"].values, images_of(path))
+    np.testing.assert_array_equal(tree["movies"]["tilt_angle"], ANGLES)
+    assert tree["motion"]["shift_y"].attrs["units"] == "angstrom"
+    assert tree["movies"].attrs["text"]["movie"]["values"][0].endswith(".tif")
+    group = zarr.open_group(path, mode="r")
+    assert group["tilt_series/odd"].shape == (VIEWS, *SHAPE)

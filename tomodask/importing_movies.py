@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from tomodask.errors import (
     TomodaskWarning,
 )
 from tomodask.io.acquisition import read_acquisition
+from tomodask.io.defects import read_defects
 from tomodask.io.frames import FrameSource
 from tomodask.io.gain import read_gain
 from tomodask.io.movie_table import pixel_size_of_frames
@@ -81,20 +83,19 @@ def import_movies(
             raise ParameterError(
                 f"{path} holds another import already; give another --out, or --overwrite"
             )
-        _forget_other_views(path, table)
-    elif path.exists() and any(path.iterdir()):
-        raise StoreError(
-            f"{path} holds something else than imported movies; give another --out, or remove it"
-        )
     with explained(path):
+        if not has_table(path, "movies") and path.exists() and any(path.iterdir()):
+            raise StoreError(
+                f"{path} holds something else than imported movies; give another --out, or remove "
+                "it"
+            )
         create_store(path)
     folder = images_folder(path)
-    if not folder.exists():
-        write_table(path, "movies", table, "movies")
-        return path
-    with Ledger(folder, path / "tilt_series") as ledger:
-        # The images are shown again when motion correction has seen to what is new.
-        ledger.reopen(())
+    with Ledger(folder, path / "tilt_series") if folder.exists() else nullcontext() as ledger:
+        if ledger is not None:
+            # The images are shown again when motion correction has seen to what is new.
+            ledger.reopen(())
+        _forget_other_views(path, table)
         write_table(path, "movies", table, "movies")
     return path
 
@@ -195,14 +196,17 @@ def read_movies(
             "the orientation of a gain, or its reciprocal, belongs to a gain: give gain (--gain)"
         )
     if defects is not None:
+        read_defects(defects, (height, width))  # raises if it is not of these frames
         table.attrs["defects"] = str(Path(defects).absolute())
     return _excluding(table, exclude)
 
 
 def _forget_other_views(path: Path, table: xr.Dataset) -> None:
     """Remove what was decided of views that are no longer those of the series."""
+    if not has_table(path, "curation"):
+        return
     before = read_table(path, "movies", "movies")["tilt_angle"].values
-    if has_table(path, "curation") and not np.array_equal(before, table["tilt_angle"].values):
+    if not np.array_equal(before, table["tilt_angle"].values):
         remove_table(path, "curation")
         warnings.warn(
             f"{path.name}: the import has other views than before; what was decided of those "

@@ -58,8 +58,8 @@ class FixedPattern:
         parts = []
         for part in (spectra.real, spectra.imaginary):
             total, rest = part.sum(axis=0), part.copy()
-            for frame, exposure in zip(rest, self.exposure, strict=True):
-                frame -= total * np.float32(exposure * self.share)
+            for i, exposure in enumerate(self.exposure):
+                rest[i] -= total * np.float32(exposure * self.share)
             parts.append(rest)
         return replace(spectra, real=parts[0], imaginary=parts[1])
 

@@ -7,7 +7,7 @@ mean. The transform along y is done only for the columns that are kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -62,6 +62,8 @@ class FrameSpectra:
         occurs twice.
     exposure
         (frame,) mean counts of the frames, relative to their mean.
+    members
+        (ring,) number of independent frequencies on each ring; not given but counted.
     """
 
     real: NDArray[np.float32]
@@ -73,6 +75,11 @@ class FrameSpectra:
     ring: NDArray[np.int32]
     weight: NDArray[np.float32]
     exposure: FloatArray
+    members: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        members = self.ring_sums(np.ones(self.ring.shape, np.float32))
+        object.__setattr__(self, "members", members)
 
     @classmethod
     def of_frames(cls, frames: Sequence[NDArray[np.generic]], highest: float) -> Self:
@@ -145,11 +152,6 @@ class FrameSpectra:
     def ring_frequency(self) -> FloatArray:
         """(ring,) frequency of the rings, cycles per pixel."""
         return np.arange(self.rings) / max(self.shape)
-
-    @property
-    def members(self) -> FloatArray:
-        """(ring,) number of independent frequencies on each ring."""
-        return self.ring_sums(np.ones(self.ring.shape, np.float32))
 
     def ring_sums(self, values: NDArray[np.float32]) -> FloatArray:
         """Return the (ring,) sums over independent frequencies of (ky, kx) values."""

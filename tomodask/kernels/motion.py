@@ -154,7 +154,7 @@ def estimate_bytes(shape: tuple[int, int, int], *, pixel_size: float) -> int:
     count, height, width = shape
     rows, columns = band_sizes((height, width), min(0.5, _HIGHEST * pixel_size))
     plane = rows * (columns // 2 + 1)
-    # One transform at work; the kept spectra, 8 bytes a value, once more in a narrower band, without
+    # One transform at work; the kept spectra, 8 bytes a value, again in a narrower band, without
     # a pattern or in patches that overlap, and what the search makes of them; sums over frames.
     work = 8 * height * width + 8 * height * (columns // 2 + 1)
     return work + int(3.4 * 8 * count * plane) + 32 * plane
