@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tomodask.importing import import_stack as import_stack
     from tomodask.importing_movies import import_movies as import_movies
     from tomodask.importing_movies import read_movies as read_movies
+    from tomodask.io.movie_table import movies_text as movies_text
     from tomodask.io.movies import open_movie as open_movie
     from tomodask.io.movies import read_frames as read_frames
     from tomodask.io.series import open_series as open  # noqa: A004
@@ -71,6 +72,7 @@ _PUBLIC = {
     "import_movies": ("tomodask.importing_movies", "import_movies"),
     "import_stack": ("tomodask.importing", "import_stack"),
     "info": ("tomodask.summary", "info"),
+    "movies_text": ("tomodask.io.movie_table", "movies_text"),
     "open": ("tomodask.io.series", "open_series"),
     "open_frames": ("tomodask.movie_frames", "open_frames"),
     "open_movie": ("tomodask.io.movies", "open_movie"),
@@ -105,6 +107,7 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "import_movies",
     "import_stack",
     "info",
+    "movies_text",
     "open",
     "open_frames",
     "open_movie",

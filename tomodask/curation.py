@@ -132,7 +132,7 @@ def curate(
     if images is not None:
         resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
         motion = tree["motion"].to_dataset() if "motion" in tree.children else None
-        identity, measures = _measures(path, images, motion, before, resources, progress)
+        identity, measures = _measures(path, imported, images, motion, before, resources, progress)
     table = _decide(imported, decided, measures, automatic=automatic)
     if int(table["included"].values.sum()) < 2:
         raise DataError(f"{path.name}: fewer than two views would be left; include some")
@@ -239,6 +239,7 @@ def _read_decisions(file: Path, now: xr.Dataset) -> Decisions:
 
 def _measures(
     path: Path,
+    imported: xr.Dataset,
     images: xr.Dataset,
     motion: xr.Dataset | None,
     before: xr.Dataset | None,
@@ -255,6 +256,7 @@ def _measures(
         source.checksums,
         source.edits,
         images["tilt_angle"].values,
+        imported["included"].values,
         None if motion is None else motion["shift_y"].values,
     )
     names = (*_MEASURES, "expected_mean", "motion", "correlation", "recommended")
@@ -277,8 +279,11 @@ def _measures(
     angles = images["tilt_angle"].values[views]
     exposure = images["exposure"].values[views] if "exposure" in images.coords else None
     travel = np.full(count, np.nan) if motion is None else _travel(motion)
-    correlation = neighbour_correlations(
-        small, angles, tilt_axis_angle=images.attrs.get("tilt_axis_angle")
+    # A view that was taken again would be judged by its own double.
+    alone = np.flatnonzero(imported["included"].values[views])
+    correlation = np.full(len(views), np.nan)
+    correlation[alone] = neighbour_correlations(
+        small[alone], angles[alone], tilt_axis_angle=images.attrs.get("tilt_axis_angle")
     )
     reasons = recommend(
         quality, angles, exposure=exposure, motion=travel[views], correlation=correlation

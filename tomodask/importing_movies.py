@@ -29,7 +29,7 @@ from tomodask.io.movie_table import pixel_size_of_frames
 from tomodask.io.movies import MovieInfo, Rendering, read_frame
 from tomodask.io.series import create_store, images_folder
 from tomodask.io.tables import has_table, read_table, remove_table, write_table
-from tomodask.kernels.gain import Orientation, expand, orient
+from tomodask.kernels.gain import ORIENTATIONS, Orientation, expand, orient
 from tomodask.kernels.gain_orientation import find_orientation
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def import_movies(
             return path
         if not overwrite:
             raise ParameterError(
-                f"{path} holds another import already; give another --out, or --overwrite"
+                f"{path} holds another import already; give another --out, or --overwrite, which "
+                "keeps the images of movies that are the same"
             )
     with explained(path):
         if not has_table(path, "movies") and path.exists() and any(path.iterdir()):
@@ -310,7 +311,11 @@ def _gain(
         "orientation": str(found.orientation) if orientation is None else orientation,
         "orientation_from": "movies" if orientation is None else "given",
         "reciprocal": bool(found.reciprocal) if reciprocal is None else reciprocal,
-        "slopes": np.round(found.slopes, 4).tolist(),
+        "slopes": {
+            str(way): round(float(slope), 4)
+            for way, slope in zip(ORIENTATIONS, found.slopes, strict=True)
+            if np.isfinite(slope)
+        },
     }
 
 

@@ -138,7 +138,11 @@ MOTION: tuple[Variable, ...] = (
     _tilt("frames", "", "frames of the movie", kind="i"),
     _tilt("supported", "", "whether the signal supports the estimate", kind="b"),
     _tilt("score", "", "evidence for the motion, as the estimator defines it"),
-    _tilt("residual", "angstrom", "error to be expected of the shifts, RMS"),
+    _tilt(
+        "residual",
+        "angstrom",
+        "error to be expected of the shifts, RMS; NaN where no motion is found",
+    ),
     _tilt("repaired", "", "hot and dead pixels mended in the frames", kind="i"),
     Variable("repaired_y", ("pixel",), "i", "", "their rows, view after view"),
     Variable("repaired_x", ("pixel",), "i", "", "their columns"),

@@ -61,7 +61,7 @@ __all__ = ["correct_motion"]
 #: Raised by hand whenever the same movies and parameters give other values.
 NUMERICS = 1
 #: Patches along an axis that are not too many, and pixels along one that are not too few.
-_MOST_PATCHES, _SMALLEST_PATCH = 16, 16
+_MOST_PATCHES, _SMALLEST_PATCH = 16, 32
 #: Faults of a movie's file that are of this movie alone; others may pass or concern all.
 _OF_THE_FILE = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
@@ -148,8 +148,6 @@ def correct_motion(
     movies = read_table(path, "movies", "movies")  # as imported, whatever was curated since
     if b_factor is not None and not dose_weighting:
         raise ParameterError("b_factor is for dose weighting; ask for it too")
-    if patches is not None and min(patches) < 1:
-        raise ParameterError(f"patches {patches[1]} x {patches[0]}: give numbers >= 1")
     if dose_weighting and "dose" not in movies.coords:
         raise ParameterError(f"{path} records no dose: import with --exposure to weight by dose")
     source = FrameSource.of(movies)
@@ -209,6 +207,8 @@ def correct_motion(
         again = [view.key for view in views if not _corrected_before(view, ledger.records)]
         if again or not ledger.complete or {task.key for task in tasks} - ledger.done():
             ledger.reopen(again)
+            if {task.key for task in tasks} - ledger.done():
+                _forget_cleaning(path)  # it is of the images that were there before
             run_stages(step, [stage], ledger, resources, progress)
         records = [_record(ledger.records, view.index) for view in views]
         motion = _motion_table(records, correction)
@@ -451,7 +451,7 @@ def _motion_table(records: list[dict[str, Any]], correction: FrameCorrection) ->
         "frames": column("frames", 0),
         "supported": column("supported", False).astype(bool),
         "score": column("score", np.nan).astype(float),
-        "residual": column("residual", np.nan).astype(float) * pixel,
+        "residual": column("residual", None).astype(float) * pixel,
         "repaired": np.array([len(y) for y, _ in repaired]),
         "failed": column("failed", ""),
     }

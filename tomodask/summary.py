@@ -114,9 +114,10 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
             "missing": np.flatnonzero(movies["movie"].values == "").tolist(),
             "gain": (movies.attrs.get("gain") or {}).get("path"),
         }
-    if "motion" in tree.children:
+    if "motion" in tree.children and "tilt_series" in tree.children:
         motion = tree["motion"].to_dataset()
         drift = np.hypot(motion["shift_y"].values, motion["shift_x"].values)
+        drift = drift[views_of(tree)["included"].values]
         states["motion"] = {
             "failed": np.flatnonzero(motion["failed"].values != "").tolist(),
             "not_supported": np.flatnonzero(

@@ -14,7 +14,7 @@ import pytest
 from tomodask.errors import DataError, ParameterError, StoreError, TomodaskWarning
 from tomodask.io.acquisition import read_acquisition
 from tomodask.io.movie_search import MovieFolder, recorded_name
-from tomodask.io.movie_table import pixel_size_of_frames, summary
+from tomodask.io.movie_table import movies_text, pixel_size_of_frames
 from tomodask.io.tables import read_table, write_table
 from tomodask.model import validate
 
@@ -242,7 +242,7 @@ def test_movie_that_is_missing_is_flagged(tmp_path: Path) -> None:
     assert table["reason"].values[2] == f"movie TS_01_002_0.0.tif not found in {folder}"
     assert table["movie"].values[2] == ""
     np.testing.assert_array_equal(table["dose"], table["order"] * EXPOSURE)
-    text = summary(table)
+    text = movies_text(table)
     assert "7, 6 included" in text
     lines = text.splitlines()[-7:]
     assert lines[2].endswith(f"- {table['reason'].values[2]}")
@@ -489,7 +489,7 @@ def test_tomography_5(tmp_path: Path) -> None:
     assert old.attrs["pixel_size"] == 2.09
     assert old.attrs["tilt_axis_angle"] == 85.84
     assert old.attrs["provenance"]["tilt_axis_from"] == "Tomography 5, to be checked"
-    assert "to be checked" in summary(old)
+    assert "to be checked" in movies_text(old)
     head = TOMO5_HEAD.replace("[T = Tomography:", "T = Tomography_5.24.0.10938:")
     lean = [re.sub("ExposureDose.*|FrameDoses.*|PriorRecord.*", "", text) for text in body]
     path = write(tmp_path, lean, head)
@@ -516,7 +516,7 @@ def test_unknown_axis_is_told(tmp_path: Path) -> None:
     with pytest.warns(TomodaskWarning, match="--tilt-axis"):
         table = read(path)
     assert "tilt_axis_angle" not in table.attrs
-    assert "unknown" in summary(table)
+    assert "unknown" in movies_text(table)
     assert read(path, tilt_axis=5).attrs["tilt_axis_angle"] == 5
     bare = write(tmp_path, series(PixelSpacing=None), SERIALEM_HEAD.replace("PixelSpacing", "Px"))
     with pytest.raises(ParameterError, match="--pixel-size"):

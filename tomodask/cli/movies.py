@@ -140,9 +140,7 @@ def import_(
     if movies:
         options = common | {name: value for name, value in of_movies.items() if value is not None}
         if dry_run:
-            from tomodask.io.movie_table import summary
-
-            print(summary(td.read_movies(source, **options)))
+            print(td.movies_text(td.read_movies(source, **options)))
             return
     if out is None:
         raise ParameterError("give the store to make with --out, e.g. --out TS_01.zarr")
@@ -226,6 +224,7 @@ def motion(
     failed = [view for view, reason in enumerate(table["failed"].values) if reason]
     if failed:
         raise DataError(
-            f"views {', '.join(map(str, failed))} have no image (see above) and are excluded; mend "
-            "their movies and give the same command again"
+            f"no image of views {', '.join(map(str, failed))} (see above): they are excluded; mend "
+            "their movies and give the same command again; where a movie was not there at import, "
+            "import with --overwrite first"
         )

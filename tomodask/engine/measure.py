@@ -74,7 +74,8 @@ def measured(
         ]
         run_stages(step, [Stage(stage, tasks, task_bytes)], ledger, resources, listen)
         yield [json.loads(file.read_text()) for file in files]
-    shutil.rmtree(folder, ignore_errors=True)
+        # With the lock still held: a run that begins now must not lose its folder.
+        shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # another command's results may still be there
         folder.parent.rmdir()
 

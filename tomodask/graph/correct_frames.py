@@ -68,8 +68,10 @@ class FrameCorrection:
             )
         if self.group < 1:
             raise ParameterError(f"groups of {self.group} frames: give a number >= 1")
-        if self.patches is not None and min(self.patches) < 2:
-            raise ParameterError(f"{self.patches} patches (y, x): give at least 2 along each axis")
+        if self.patches is not None and min(self.patches) < 1:
+            raise ParameterError(
+                f"patches {self.patches[1]}x{self.patches[0]}: give numbers of at least 1"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the values, for the plan and the provenance."""
@@ -104,7 +106,8 @@ class Corrected:
             "frames": self.frames,
             "shift": self.motion.shift.tolist(),
             "score": float(self.motion.score),
-            "residual": float(self.motion.residual),
+            # Of no estimate there is no error.
+            "residual": float(self.motion.residual) if self.motion.supported else None,
             "supported": bool(self.motion.supported),
             "field": None if field is None else field.coefficients.tolist(),
         }

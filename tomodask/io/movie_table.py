@@ -1,4 +1,4 @@
-"""What can be told from a table of movies: the size of the frames' pixels, and a summary."""
+"""What can be told from a table of movies: the size of the frames' pixels, and a summary of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["pixel_size_of_frames", "summary"]
+__all__ = ["movies_text", "pixel_size_of_frames"]
 
 #: How far a pixel size may be from the nominal one: it is calibrated.
 _CALIBRATED = 0.1
@@ -85,7 +85,7 @@ def pixel_size_of_frames(table: xr.Dataset, shape: tuple[int, int]) -> float:
     return size if keep else expected
 
 
-def summary(table: xr.Dataset) -> str:
+def movies_text(table: xr.Dataset) -> str:
     """Return a table of movies as lines of text.
 
     Parameters

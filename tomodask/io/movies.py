@@ -11,13 +11,14 @@ turned over on reading. Programs that write TIFFs of which the first row is the 
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tomodask.errors import ParameterError
+from tomodask.errors import FormatError, ParameterError
 from tomodask.io.eer import EerInfo, is_eer, open_eer, render_eer
 from tomodask.io.paths import readable
 from tomodask.io.stack import StackInfo, open_stack
@@ -188,6 +189,8 @@ def open_movie(
         raise ParameterError(f"{path}: exposure is {exposure}; give a positive number of e/A^2")
     with readable(path):
         status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{path}: is not a file of data, so no movie; give a file")
     identity = status.st_size, status.st_mtime_ns
     if is_eer(path):
         return _open_rendered(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +41,12 @@ _TEXT = "text"
 
 
 def has_table(path: Path, group: str) -> bool:
-    """Whether a store has a group."""
-    return (path / group / "zarr.json").exists()
+    """Whether a store has a table; one whose replacement was killed is put back."""
+    target = path / group
+    if not target.exists():
+        with suppress(OSError):  # there is none, or its writer is at work
+            _before(target).rename(target)
+    return (target / "zarr.json").exists()
 
 
 def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> None:
@@ -175,7 +180,8 @@ def write_table(path: Path, group: str, table: xr.Dataset, kind: Group) -> None:
             )
             made.attrs.update(table.attrs)
             if target.exists():
-                target.rename(_aside(target))
+                shutil.rmtree(_before(target), ignore_errors=True)
+                target.rename(_before(target))
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -202,7 +208,13 @@ def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
 
 
+def _before(target: Path) -> Path:
+    """Return the name under which a table stands while another takes its place."""
+    return target.with_name(f".{target.name}.before")
+
+
 def _sweep(target: Path) -> None:
     """Remove what stands aside of a table: an older one, and what killed writers left."""
     for old in target.parent.glob(f".{target.name}.{8 * '[0-9a-f]'}"):
         shutil.rmtree(old)
+    shutil.rmtree(_before(target), ignore_errors=True)

@@ -6,6 +6,7 @@ MotionCor2 do, so that row 0 is the bottom as in an MRC file.
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import xml.etree.ElementTree as ET
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["TIFF_SIGNATURES", "decodable", "open_tiff", "read_tiff_pages", "read_tiff_section"]
+
+# It logs what it finds wrong in a file before it goes on; here that is an error.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 TIFF_SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 # What tifffile, its codecs and the XML parser raise on bytes that make no sense.

@@ -2,14 +2,13 @@ r"""Sums of frames weighted by what radiation has left of each frequency.
 
 The signal at frequency k fades with the dose D as :math:`\exp(-D / (2 N_c(k)))`, where the
 critical dose at 300 kV is :math:`N_c(k) = 0.24499 k^{-1.6649} + 2.8141` e/A^2 for k in 1/A ([1]_).
-A frame is weighted by this factor, and the sum of the weighted frames divided by the root mean
-square of the weights, so that its noise is as flat, and its mean as large, as those of the plain
-sum. What all frames have lost alike, before the movie began, is therefore not made up for, nor
-taken off twice: within a movie only the differences of dose matter.
+A frame is weighted by this factor, and nothing more: a view late in a tilt series is meant to count
+less at high frequencies than an early one. Programs for single particles divide by the weights'
+sum or root mean square, which takes out what all frames of a movie have lost alike; for a tilt
+series that would leave nothing of the dose before the movie.
 
 **Which dose.** The authors' programs (Unblur, cisTEM), RELION and AreTomo take the dose at the
-end of a frame; so do callers here. For frames of equal dose the middle or the start would give
-the same sum, as the normalisation takes out the difference.
+end of a frame; so do callers here.
 
 **Voltage.** The dose that breaks as much is proportional to the square of the electrons' speed:
 0.80 of that at 300 kV at 200 kV, the factor all these programs use. Where they go further they
@@ -130,9 +129,7 @@ def sum_weighted_frames(
     Returns
     -------
     full, even, odd
-        (y, x) float32, ``full = even + odd``. The frames of both halves are divided by the root
-        mean square of the weights of all: the noise of `full` is that of the plain sum at each
-        frequency, that of a half nearly so.
+        (y, x) float32, ``full = even + odd``. Their mean is that of the plain sums.
 
     Raises
     ------
@@ -144,12 +141,8 @@ def sum_weighted_frames(
     if not pixel_size > 0:
         raise ParameterError(f"pixel size {pixel_size}: give a number > 0, in A")
     frequency = np.linspace(0, np.sqrt(0.5), _SAMPLES) / pixel_size
-    doses = _checked(dose)
-    # What is lost to all frames alike is taken out here already, as the weights could become zero.
-    weights = dose_weights(
-        frequency, doses - doses.min(initial=np.inf), voltage=voltage, b_factor=b_factor
-    )
-    table = (weights / np.sqrt((weights**2).mean(axis=0))).astype(np.float32)
+    weights = dose_weights(frequency, _checked(dose), voltage=voltage, b_factor=b_factor)
+    table = weights.astype(np.float32)
     offsets, stacks = moving_frames(frames, shift, displacement)
     if len(table) != len(offsets.offset):
         raise ParameterError(f"{len(table)} doses and {len(offsets.offset)} shifts: give one each")

@@ -100,7 +100,7 @@ class FrameSpectra:
         imaginary = np.empty_like(real)
         exposure = np.empty(len(frames))
         work = np.empty(shape, np.float32)
-        rise = [edge_taper(n, max(1, n // _TAPER)) for n in shape]
+        rise_y, rise_x = (edge_taper(n, max(1, n // _TAPER)) for n in shape)
         top, left = ((n - m) // 2 for n, m in zip(raw, shape, strict=True))
         for i in range(len(frames)):
             frame = np.asarray(frames[i])
@@ -112,7 +112,8 @@ class FrameSpectra:
             frame = frame[top : top + shape[0], left : left + shape[1]]
             level, mean, noise = _statistics(frame)
             exposure[i] = mean
-            _prepare(frame, level + _HOT_PIXEL * noise, _HOT_PIXEL * noise, mean, *rise, work)
+            excess = _HOT_PIXEL * noise
+            _prepare(frame, level + excess, excess, mean, rise_y, rise_x, work)
             rows = scipy.fft.rfft(work, axis=1, workers=1)[:, :columns]
             spectrum = scipy.fft.fft(rows, axis=0, workers=1, overwrite_x=True)
             if not np.isfinite(spectrum[0, 0]):
@@ -124,7 +125,7 @@ class FrameSpectra:
         average = exposure.mean()
         fy = scipy.fft.fftfreq(cropped[0], shape[0] / cropped[0]).astype(np.float32)
         fx = (np.arange(columns) / shape[1]).astype(np.float32)
-        independent = np.prod([np.mean(w**2) ** 2 / np.mean(w**4) for w in rise])
+        independent = np.prod([np.mean(w**2) ** 2 / np.mean(w**4) for w in (rise_y, rise_x)])
         weight = np.full(columns, independent, np.float32)
         weight[0] /= 2
         return cls(

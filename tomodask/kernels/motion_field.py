@@ -47,7 +47,8 @@ class MotionField:
         bt = spline_basis(frame, self.frames, c.shape[0])
         by = spline_basis(y, self.shape[0], c.shape[1])
         bx = spline_basis(x, self.shape[1], c.shape[2])
-        return np.einsum("...t,...y,...x,tyxd->...d", bt, by, bx, c, optimize=True)
+        local: FloatArray = np.einsum("...t,...y,...x,tyxd->...d", bt, by, bx, c, optimize=True)
+        return local
 
     def on_grid(self, frame: float, ys: ArrayLike, xs: ArrayLike) -> FloatArray:
         """Return the (y, x, 2) displacements of a frame at rows `ys` and columns `xs`."""
@@ -56,7 +57,8 @@ class MotionField:
         by = spline_basis(np.asarray(ys, np.float64), self.shape[0], c.shape[1])
         bx = spline_basis(np.asarray(xs, np.float64), self.shape[1], c.shape[2])
         plane = np.tensordot(bt, c, 1)
-        return np.einsum("iy,jx,yxd->ijd", by, bx, plane, optimize=True)
+        local: FloatArray = np.einsum("iy,jx,yxd->ijd", by, bx, plane, optimize=True)
+        return local
 
 
 def spline_basis(position: FloatArray, size: int, count: int) -> FloatArray:

@@ -77,7 +77,8 @@ def search_shifts(
             total += placed[i]
         if np.abs(mean - before).max() < grid.step.max() / 4:
             break
-    return mean - mean.mean(axis=0)
+    centred: FloatArray = mean - mean.mean(axis=0)
+    return centred
 
 
 def _placed(
@@ -116,7 +117,8 @@ class _Grid:
         # Only the rows within reach are transformed along x.
         rows = scipy.fft.ifft(padded, axis=0, workers=1, norm="forward")[self.rows]
         full = scipy.fft.irfft(rows, self.size[1], axis=1, workers=1, norm="forward")
-        return full[:, self.columns].astype(np.float64)
+        values: FloatArray = full[:, self.columns].astype(np.float64)
+        return values
 
     def squared_distance(self, place: FloatArray) -> FloatArray:
         """Return the squared distances of the grid's points from a shift, pixels^2."""
