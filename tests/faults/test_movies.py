@@ -184,7 +184,7 @@ def test_one_movie_that_cannot_be_used(
     expected = fault(movie)
     assert disk.run() == 1
     message = capsys.readouterr().err
-    assert f"views {BAD} have no image" in message
+    assert f"no image of views {BAD}" in message
     assert str(movie) in message
     assert "Traceback" not in message
     series = open_series(disk.store)["tilt_series"].to_dataset()
