@@ -189,7 +189,7 @@ def open_movie(
         raise ParameterError(f"{path}: exposure is {exposure}; give a positive number of e/A^2")
     with readable(path):
         status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    if not (stat.S_ISREG(status.st_mode) or path.is_dir()):  # reading a pipe would wait for ever
         raise FormatError(f"{path}: is not a file of data, so no movie; give a file")
     identity = status.st_size, status.st_mtime_ns
     if is_eer(path):
