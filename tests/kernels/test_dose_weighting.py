@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from tomodask.errors import DataError, ParameterError
 from tomodask.kernels.dose_weighting import critical_dose, dose_weights, sum_weighted_frames
-from tomodask.kernels.frame_sums import sum_frames
+from tomodask.kernels.frame_sums import sum_bytes, sum_frames
 
 DOSE = np.array([3.0, 8.0, 14.0, 25.0, 40.0])
 
@@ -103,6 +105,19 @@ def test_early_frames_count_more_at_high_frequencies() -> None:
         seen.append((full * wave).mean() / (wave**2).mean())
     ratio = np.exp(-(DOSE[4] - DOSE[0]) / (2 * critical_dose(0.25)))
     assert seen[1] / seen[0] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_memory_is_what_is_said() -> None:
+    frames, shift = np.zeros((5, 512, 768), np.uint8), np.full((5, 2), 0.5)
+    sum_weighted_frames(frames[:1], shift[:1], dose=[1.0], pixel_size=1.0)
+    tracemalloc.start()
+    result = sum_weighted_frames(frames, shift, dose=DOSE, pixel_size=1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    del result
+    said = sum_bytes(frames.shape, weighted=True)
+    assert peak < said + 1_000_000  # tables of weights
+    assert said < 1.2 * peak
 
 
 def test_what_makes_no_sense() -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tomodask.kernels.frame_sums import Displacement
+    from tomodask.kernels.frame_sums import Displacement, FrameOffsets
 
 __all__ = ["critical_dose", "dose_weights", "sum_weighted_frames"]
 
@@ -146,18 +146,32 @@ def sum_weighted_frames(
     offsets, stacks = moving_frames(frames, shift, displacement)
     if len(table) != len(offsets.offset):
         raise ParameterError(f"{len(table)} doses and {len(offsets.offset)} shifts: give one each")
-    height, width = offsets.shape
-    halves = np.zeros((2, height, width // 2 + 1), np.complex64)
-    for first, stack in stacks:
-        for number, frame in enumerate(stack, first):
-            moved = np.zeros((1, height, width), np.float32)
-            add_frames(frame[None], offsets, number, moved)
-            spectrum = scipy.fft.rfft2(moved[0], workers=1, overwrite_x=True)
-            _add_weighted(spectrum, table[number], width, halves[number % 2])
+    spectra = _weighted_spectra(stacks, offsets, table)
+    # One after the other, each gone when its image is there.
     even, odd = (
-        scipy.fft.irfft2(half, s=(height, width), workers=1, overwrite_x=True) for half in halves
+        scipy.fft.irfft2(spectra.pop(0), s=offsets.shape, workers=1, overwrite_x=True)
+        for _ in range(2)
     )
     return even + odd, even, odd
+
+
+def _weighted_spectra(
+    stacks: Iterable[tuple[int, NDArray[np.generic]]],
+    offsets: FrameOffsets,
+    table: NDArray[np.float32],
+) -> list[NDArray[np.complex64]]:
+    """Return the transforms of the even and of the odd frames' sums."""
+    height, width = offsets.shape
+    halves = [np.zeros((height, width // 2 + 1), np.complex64) for _ in range(2)]
+    moved = np.empty((1, height, width), np.float32)
+    for first, stack in stacks:
+        for number, frame in enumerate(stack, first):
+            moved[:] = 0
+            add_frames(frame[None], offsets, number, moved)
+            spectrum = scipy.fft.rfft2(moved[0], workers=1)
+            _add_weighted(spectrum, table[number], width, halves[number % 2])
+            del spectrum  # before the next one is made
+    return halves
 
 
 def _checked(dose: ArrayLike) -> NDArray[np.float64]:

@@ -32,8 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.errors import DataError, ParameterError
-from tomodask.kernels._jit import njit
-from tomodask.kernels._vector import WIDTH, make_filter, prefetch
+from tomodask.kernels._frame_shift import FRACTION_BITS, add_moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,17 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameOffsets", "add_frames", "moving_frames", "sum_bytes", "sum_frames"]
 
-#: Weights of the filter, along each axis.
-TAPS = 20
-#: Band, in units of Nyquist, over which the filter is fitted, and the weight of what lies beyond,
-#: which keeps it from being amplified.
-_BAND = 0.86
-_BEYOND = 2e-3
-#: Offsets are rounded to 2^-10 pixel.
-_FRACTION_BITS = 10
-#: (y, x) pixels that are worked on at once: what a tile takes of a frame, converted to float32,
-#: and of both sums stays in the second-level cache.
-_TILE = (64, 1024)
 #: Blocks of one offset, of which the first that is small enough is taken; they divide a tile.
 _BLOCKS = ((64, 256), (32, 128), (32, 64), (16, 64), (16, 32), (8, 32), (8, 16))
 #: Standard deviation of the displacement over a block, pixels.
@@ -64,9 +52,6 @@ _TOLERANCE = 0.025
 _FARTHEST = 1e6
 #: Distance of the points from which the steepness of a displacement is taken, pixels.
 _COARSE = 64
-#: Rows of a frame that are asked for ahead of being read: no row of a tile is long enough for the
-#: processor to see by itself what comes next. Bytes of a line of the cache.
-_AHEAD, _LINE = 8, 64
 #: Types of frames that are read as they are; others are converted first.
 _NATIVE = (np.uint8, np.int8, np.uint16, np.int16, np.float32)
 
@@ -194,7 +179,7 @@ def add_frames(
     sums
         (n, y, x) float32: frame number f is added to ``sums[f % n]``.
     """
-    _add(frames, first, offsets.offset, *offsets.block, _WEIGHTS, sums)
+    add_moved(frames, first, offsets.offset, offsets.block, sums)
 
 
 def _stacks(
@@ -249,8 +234,8 @@ def _offsets(
     offset = np.empty((len(shifts), len(ys), len(xs), 2), np.int32)
     for frame, whole in enumerate(shifts):
         local = np.zeros(2) if displacement is None else displacement(frame, ys, xs)
-        total = np.rint((whole + local) * 2**_FRACTION_BITS)
-        if not (np.abs(total) < _FARTHEST * 2**_FRACTION_BITS).all():
+        total = np.rint((whole + local) * 2**FRACTION_BITS)
+        if not (np.abs(total) < _FARTHEST * 2**FRACTION_BITS).all():
             raise ParameterError(f"frame {frame} is shifted by {whole} pixels: give finite numbers")
         offset[frame] = total
     return block, offset
@@ -275,206 +260,3 @@ def _block(steepness: float) -> tuple[int, int]:
         if steepness * np.hypot(*block) / np.sqrt(12) <= _TOLERANCE:
             return block
     return _BLOCKS[-1]
-
-
-def _shift_filters() -> NDArray[np.float32]:
-    """Return the weights for each fraction of a pixel, one after the other.
-
-    The sum of squares of ``sum_k w_k exp(i pi f k) - exp(i pi f s)`` over frequencies f is a
-    quadratic form of the weights w with elements sin(pi b d) / (pi d) for a band up to b, and is
-    minimised with their sum as a constraint.
-    """
-    tap = np.arange(TAPS) - (TAPS / 2 - 1)
-    fraction = np.arange(2**_FRACTION_BITS) / 2**_FRACTION_BITS
-
-    def inner(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        band: NDArray[np.float64] = _BAND * np.sinc(_BAND * distance)
-        return (1 - _BEYOND) * band + _BEYOND * np.sinc(distance)
-
-    inverse = np.linalg.inv(inner(tap[:, None] - tap))
-    weights = inner(fraction[:, None] - tap) @ inverse
-    level = inverse.sum(axis=0)
-    weights += (1 - weights.sum(axis=1, keepdims=True)) * level / level.sum()
-    return weights.astype(np.float32).reshape(-1)
-
-
-_BEFORE = TAPS // 2 - 1
-_FRACTION_MASK = 2**_FRACTION_BITS - 1
-_WEIGHTS = _shift_filters()
-#: Rows that are filtered along y at once.
-_ROWS = 4
-_rows_64 = make_filter(TAPS, _ROWS, 4)
-_rows_16 = make_filter(TAPS, _ROWS, 1)
-_row_64 = make_filter(TAPS, 1, 4, add=True)
-_row_16 = make_filter(TAPS, 1, 1, add=True)
-
-
-@njit
-def _add(
-    frames: NDArray[np.generic],
-    first: int,
-    offset: NDArray[np.int32],
-    block_y: int,
-    block_x: int,
-    weights: NDArray[np.float32],
-    sums: NDArray[np.float32],
-) -> None:
-    count, height, width = frames.shape
-    # A tile of the sums is made in one piece: rows of the image, often a power of two apart, would
-    # not fit the ways of the cache.
-    piece = np.empty((len(sums), _TILE[0], _TILE[1] + WIDTH), np.float32)
-    for y0 in range(0, height, _TILE[0]):
-        y1 = min(y0 + _TILE[0], height)
-        for x0 in range(0, width, _TILE[1]):
-            x1 = min(x0 + _TILE[1], width)
-            piece[:] = 0
-            for i in range(count):
-                tile = offset[
-                    first + i,
-                    y0 // block_y : (y1 - 1) // block_y + 1,
-                    x0 // block_x : (x1 - 1) // block_x + 1,
-                ]
-                total = piece[(first + i) % len(sums)]
-                _add_tile(
-                    frames[i], y0, x0, y1 - y0, x1 - x0, tile, block_y, block_x, weights, total
-                )
-            for n in range(len(sums)):
-                for y in range(y0, y1):
-                    _add_row(piece[n, y - y0, : x1 - x0], sums[n, y, x0:x1])
-
-
-@njit
-def _add_tile(
-    frame: NDArray[np.generic],
-    y0: int,
-    x0: int,
-    height: int,
-    width: int,
-    tile: NDArray[np.int32],
-    block_y: int,
-    block_x: int,
-    weights: NDArray[np.float32],
-    total: NDArray[np.float32],
-) -> None:
-    """Add what a frame holds of the tile of the sum that begins at (y0, x0)."""
-    whole = tile >> _FRACTION_BITS
-    low_y, low_x = whole[:, :, 0].min(), whole[:, :, 1].min()
-    rows = height + whole[:, :, 0].max() - low_y + TAPS - 1
-    stride = width + whole[:, :, 1].max() - low_x + TAPS - 1 + WIDTH
-    # One allocation: the part of the frame, and rows of it filtered along y.
-    lines = (rows + _ROWS - 1) * stride
-    length = width + TAPS + 2 * WIDTH
-    work = np.empty(lines + _ROWS * length, np.float32)
-    _read(frame, y0 + low_y - _BEFORE, x0 + low_x - _BEFORE, rows, stride, work)
-    sums, sums_stride = total.reshape(-1), total.shape[1]
-    for j in range(tile.shape[0]):
-        bottom, top = j * block_y, min((j + 1) * block_y, height)
-        for k in range(tile.shape[1]):
-            wy = (tile[j, k, 0] & _FRACTION_MASK) * TAPS
-            wx = (tile[j, k, 1] & _FRACTION_MASK) * TAPS
-            left = k * block_x
-            count = min(block_x, width - left)
-            column = left + whole[j, k, 1] - low_x
-            for y in range(bottom, top, _ROWS):
-                at = (y + whole[j, k, 0] - low_y) * stride + column
-                step = stride
-                if wy:
-                    # Rows beyond the block, too, where it is cut off: they are not used.
-                    _filter_y(work, at, stride, weights, wy, lines, length, count + TAPS - 1)
-                    at, step = lines, length
-                else:
-                    at += _BEFORE * stride
-                for row in range(y, min(y + _ROWS, top)):
-                    if wx:
-                        _filter_x(work, at, weights, wx, sums, row * sums_stride + left, count)
-                    else:
-                        start = at + _BEFORE
-                        _add_row(work[start : start + count], total[row, left : left + count])
-                    at += step
-
-
-# Both filter whole vectors: up to 15 values more than are asked for.
-@njit
-def _filter_y(
-    work: NDArray[np.float32],
-    at: int,
-    stride: int,
-    weights: NDArray[np.float32],
-    weights_at: int,
-    out: int,
-    out_stride: int,
-    count: int,
-) -> None:
-    x = 0
-    while x + 4 * WIDTH <= count:
-        _rows_64(work, at + x, stride, weights, weights_at, work, out + x, out_stride)
-        x += 4 * WIDTH
-    while x < count:
-        _rows_16(work, at + x, stride, weights, weights_at, work, out + x, out_stride)
-        x += WIDTH
-
-
-@njit
-def _filter_x(
-    work: NDArray[np.float32],
-    at: int,
-    weights: NDArray[np.float32],
-    weights_at: int,
-    out: NDArray[np.float32],
-    out_at: int,
-    count: int,
-) -> None:
-    x = 0
-    while x + 4 * WIDTH <= count:
-        _row_64(work, at + x, 1, weights, weights_at, out, out_at + x, 0)
-        x += 4 * WIDTH
-    while x < count:
-        _row_16(work, at + x, 1, weights, weights_at, out, out_at + x, 0)
-        x += WIDTH
-
-
-@njit
-def _read(
-    frame: NDArray[np.generic],
-    y0: int,
-    x0: int,
-    rows: int,
-    columns: int,
-    out: NDArray[np.float32],
-) -> None:
-    """Read a part of a frame, mirrored beyond its edges, as float32."""
-    height, width = frame.shape
-    left = min(max(-x0, 0), columns)
-    right = min(max(width - x0, left), columns)
-    for y in range(rows):
-        ahead = frame[min(max(y0 + y + _AHEAD, 0), height - 1)]
-        for x in range(x0 + left, x0 + right, _LINE // frame.itemsize):
-            prefetch(ahead, x)
-        row = frame[_mirror(y0 + y, height)]
-        at = y * columns
-        for x in range(left):
-            out[at + x] = row[_mirror(x0 + x, width)]
-        _copy_row(row[x0 + left : x0 + right], out[at + left : at + right])
-        for x in range(right, columns):
-            out[at + x] = row[_mirror(x0 + x, width)]
-
-
-# Rows of their own, so that no index can be negative: what numba does about those keeps LLVM from
-# using vectors.
-@njit
-def _copy_row(row: NDArray[np.generic], out: NDArray[np.float32]) -> None:
-    for x in range(len(out)):
-        out[x] = row[x]
-
-
-@njit
-def _add_row(row: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    for x in range(len(out)):
-        out[x] += row[x]
-
-
-@njit
-def _mirror(index: int, size: int) -> int:
-    """Return the pixel whose mirror image stands at an index, the edge being between pixels."""
-    index %= 2 * size
-    return min(index, 2 * size - 1 - index)
