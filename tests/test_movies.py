@@ -191,8 +191,8 @@ def test_import_of_other_views_over_a_curated_series(copy: Path, tmp_path: Path)
         imported(files, copy, overwrite=True)
     with pytest.raises(PlanMismatchError):
         td.correct_motion(copy)
-    with pytest.warns(TomodaskWarning, match="clean them again"):
-        td.correct_motion(copy, overwrite=True)
+    td.correct_motion(copy, overwrite=True)
+    assert "cleaning" not in td.open(copy).children
     assert td.preprocess(td.open(copy)).sizes["tilt"] == 4
     assert len(td.curate(copy)["included"]) == 4
 
@@ -560,7 +560,12 @@ def test_whole_path(files: MovieFiles, tmp_path: Path, capsys: pytest.CaptureFix
     assert values["excluded_views"] == [4]
     assert values["reasons"]["4"] == "bent"
     assert values["total_dose"] == 60
-    assert values["movies"] == {"count": VIEWS, "missing": [], "gain": str(files.gain)}
+    assert values["movies"] == {
+        "count": VIEWS,
+        "missing": [],
+        "gain": f"{files.gain.name}: rot0, multiply by it (as the movies tell)",
+        "rendering": {"superresolution": 1},
+    }
     assert values["tomograms"]["wbp"]["shape_xyz"][2] == 16
     with mrcfile.open(out / "s.mrc") as mrc:
         np.testing.assert_array_equal(mrc.data, td.unaligned_stack(td.open(path)).values)

@@ -19,6 +19,8 @@ from tomodask.kernels.hot_pixels import find_hot_pixels
 from tomodask.model import provenance, tilt_series_of, views_with_image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distributed import Client
 
     from tomodask.engine.events import Listener
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["clean", "undo_cleaning"]
 
+#: Raised by hand whenever the same images and parameters give other edits.
+NUMERICS = 1
 #: Arrays of an image's size that finding needs: the image, its statistics, masks.
 _COPIES = 8
 
@@ -81,7 +85,7 @@ def clean(
     with measured(
         f"clean {path.name}",
         path / ".work" / "cleaning",
-        {"step": "clean", "images": list(source.checksums), **parameters},
+        {"step": "clean", "numerics": NUMERICS, "images": list(source.checksums), **parameters},
         _spoilt_pixels,
         arguments,
         stage="find hot pixels",
@@ -89,7 +93,8 @@ def clean(
         resources=Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler),
         listen=progress,
     ) as found:
-        table = _table(found, [view for _, view, _ in arguments], views.sizes["tilt"], parameters)
+        of_views = [view for _, view, _ in arguments]
+        table = _table(found, of_views, views.sizes["tilt"], parameters, source.checksums)
         write_table(path, "cleaning", table, "cleaning")
     return table
 
@@ -123,7 +128,11 @@ def _spoilt_pixels(source: ViewSource, view: int, parameters: dict[str, float]) 
 
 
 def _table(
-    found: list[dict[str, list[Any]]], views: list[int], count: int, parameters: dict[str, float]
+    found: list[dict[str, list[Any]]],
+    views: list[int],
+    count: int,
+    parameters: dict[str, float],
+    checksums: Sequence[int],
 ) -> xr.Dataset:
     lengths = np.zeros(count, np.int64)
     lengths[views] = [len(of_view["y"]) for of_view in found]
@@ -145,6 +154,7 @@ def _table(
         variables,
         attrs={
             "digest": digest.hexdigest()[:16],
+            "images": list(checksums),
             "provenance": provenance("clean", **parameters),
         },
     )

@@ -7,13 +7,15 @@ gave before.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from tomodask.engine.files import write_whole
 from tomodask.engine.measure import measured
@@ -28,10 +30,10 @@ from tomodask.kernels.intensity_law import fit_intensity
 from tomodask.kernels.neighbour_correlation import neighbour_correlations
 from tomodask.kernels.view_quality import ViewQuality, measure_view
 from tomodask.kernels.view_selection import recommend
-from tomodask.model import provenance, views_with_image
+from tomodask.model import provenance, views_of, views_with_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from distributed import Client
     from numpy.typing import NDArray
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["curate", "write_curation"]
 
+#: Raised by hand whenever the same views are measured or judged otherwise.
+NUMERICS = 1
 #: What is measured of a view and shown in the table.
 _MEASURES = ("mean", "deviation", "noise", "contrast", "coverage", "saturated")
 #: Arrays of an image's size that measuring needs.
@@ -111,22 +115,28 @@ def curate(
     count = imported.sizes["tilt"]
     before = None if reset or "curation" not in tree.children else tree["curation"].to_dataset()
     decided = _user_decisions(before, count)
+    remembered = set(decided) - set(include)
     if decisions is not None:
-        now = tree["tilt_series" if "tilt_series" in tree.children else "movies"].to_dataset()
-        decided |= _read_decisions(Path(decisions), now)
-    decided |= _given_decisions(exclude, include, count)
+        decided |= _read_decisions(Path(decisions), imported if reset else views_of(tree))
+    given = _given_decisions(exclude, include, count)
     images = tree["tilt_series"].to_dataset() if "tilt_series" in tree.children else None
     there = set(
         np.flatnonzero(imported["movie"].values != "")
         if images is None
         else views_with_image(images)
     )
-    for view, (included, _) in decided.items():
-        if included and view not in there:
+    for view, (included, _) in (decided | given).items():
+        if included and view not in there and view not in remembered:
             raise ParameterError(
                 f"view {view} cannot be included: it has no image "
                 f"({imported['reason'].values[view]})"
             )
+    # What was to be included and has lost its image comes back with it.
+    decided = {
+        view: decision
+        for view, decision in (decided | given).items()
+        if view in there or not decision[0]
+    }
     identity = ""
     measures: dict[str, Any] = {}
     if images is not None:
@@ -159,7 +169,7 @@ def write_curation(series: str | Path, out: str | Path) -> Path:
         The file.
     """
     tree = open_series(Path(series).expanduser().resolve())
-    views = tree["tilt_series" if "tilt_series" in tree.children else "movies"].to_dataset()
+    views = views_of(tree)
     columns: dict[str, Any] = {
         "view": range(views.sizes["tilt"]),
         "tilt_angle": [f"{angle:.3f}" for angle in views["tilt_angle"].values],
@@ -204,7 +214,7 @@ def _given_decisions(
     for view in (*exclude, *include):
         if not 0 <= view < count:
             raise ParameterError(f"view {view}: the series has views 0 to {count - 1}")
-    reasons = exclude if isinstance(exclude, dict) else dict.fromkeys(exclude, "")
+    reasons = exclude if isinstance(exclude, Mapping) else dict.fromkeys(exclude, "")
     return {int(view): (False, reasons[view] or "excluded by the user") for view in reasons} | {
         int(view): (True, "") for view in include
     }
@@ -214,12 +224,18 @@ def _read_decisions(file: Path, now: xr.Dataset) -> Decisions:
     """Return the rows of a table that say something else than the series does now."""
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     changed: Decisions = {}
+    seen: dict[int, bool] = {}
     try:
         # Spreadsheets put a mark before UTF-8.
         with readable(file), file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            head = stream.readline()
+            stream.seek(0)
+            delimiter = max(",;\t", key=head.count)
+            rows = list(csv.DictReader(stream, delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{file} is no table: {error}; save it as CSV in UTF-8") from error
+    if not rows:
+        raise FormatError(f"{file} holds no rows; give a table that 'tomodask curate --write' made")
     for line, row in enumerate(rows, 2):
         try:
             view, included = int(row["view"]), words[row["included"].strip().lower()]
@@ -231,6 +247,8 @@ def _read_decisions(file: Path, now: xr.Dataset) -> Decisions:
                 f"{file}, line {line}: {error}; it needs the columns view (a number from 0) and "
                 "included (yes or no), as 'tomodask curate --write FILE' writes them"
             ) from error
+        if seen.setdefault(view, included) != included:
+            raise FormatError(f"{file}, line {line}: view {view} stands there twice; keep one row")
         known = str(now["reason"].values[view]) if "reason" in now.coords else ""
         if included != bool(now["included"].values[view]) or (not included and reason != known):
             changed[view] = (included, "" if included else reason or "excluded by the user")
@@ -252,12 +270,15 @@ def _measures(
     """
     source = view_source(images)
     count = images.sizes["tilt"]
-    identity = tokenize(
-        source.checksums,
-        source.edits,
-        images["tilt_angle"].values,
-        imported["included"].values,
-        None if motion is None else motion["shift_y"].values,
+    identity = _digest(
+        numerics=NUMERICS,
+        images=source.checksums,
+        edits=None if source.edits is None else source.edits.digest,
+        tilt_angle=images["tilt_angle"].values,
+        exposure=images["exposure"].values if "exposure" in images.coords else None,
+        tilt_axis=images.attrs.get("tilt_axis_angle"),
+        included=imported["included"].values,
+        motion=None if motion is None else np.nan_to_num(motion["shift_y"].values),
     )
     names = (*_MEASURES, "expected_mean", "motion", "correlation", "recommended")
     if before is not None and before.attrs.get("measured") == identity:
@@ -309,6 +330,12 @@ def _measures(
         "recommended": recommended.astype(str),
     }
     return identity, measures
+
+
+def _digest(**facts: Any) -> str:
+    """Return what identifies measurements, the same in every process and version of libraries."""
+    plain = {name: np.asarray(fact).tolist() for name, fact in facts.items()}
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 def _measure(source: ViewSource, view: int) -> dict[str, Any]:

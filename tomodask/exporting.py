@@ -285,7 +285,9 @@ def _view(stack: xr.DataArray, view: int) -> np.ndarray[tuple[int, int], np.dtyp
 
 
 def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) -> list[Path]:
-    """Write an alignment as IMOD's files, one line per section of the imported stack.
+    """Write an alignment as IMOD's files, one line per section of the stack it belongs to.
+
+    That is the imported stack or, of movies, the stack that :func:`export_images` writes.
 
     ``NAME.xf`` and ``NAME.tlt`` always, ``NAME.xtilt`` where x-tilt is not zero, ``NAME.zfac``
     where there are z factors, ``NAME.excluded`` (sections from 1, as IMOD counts views) where
@@ -307,7 +309,9 @@ def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) ->
     """
     projection, _ = chosen_projection(series, alignment)
     tilt_series = tilt_series_of(series)
-    order = np.argsort(tilt_series["section"].values, kind="stable")
+    order = np.arange(tilt_series.sizes["tilt"])
+    if "movies" not in series.children:
+        order = np.argsort(tilt_series["section"].values, kind="stable")
     projection = projection[order]
     pixel_size = float(tilt_series.attrs["pixel_size"])
     folder = Path(out).expanduser()

@@ -27,10 +27,10 @@ from tomodask.io.frames import FrameSource
 from tomodask.io.gain import read_gain
 from tomodask.io.movie_table import pixel_size_of_frames
 from tomodask.io.movies import MovieInfo, Rendering, read_frame
-from tomodask.io.series import create_store, images_folder
+from tomodask.io.series import alignment_names, create_store, images_folder
 from tomodask.io.tables import has_table, read_table, remove_table, write_table
 from tomodask.kernels.gain import ORIENTATIONS, Orientation, expand, orient
-from tomodask.kernels.gain_orientation import find_orientation
+from tomodask.kernels.gain_orientation import GainOrientation, find_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,8 @@ PathLike = str | os.PathLike[str]
 
 #: Movies, spread over the series, that are looked at when it is imported.
 _SAMPLE = 7
+#: How far the strength of a gain's pattern in its movies may be from 1.
+_OTHER_GAIN = 0.3
 
 
 def import_movies(
@@ -185,6 +187,11 @@ def read_movies(
     table.attrs["row_order"] = row_order
     table.attrs["rendering"] = _rendering(superresolution, eer_group, eer_dose)
     infos = _sample(table)
+    if infos[0].format != "eer" and (superresolution != 1 or eer_group or eer_dose):
+        raise ParameterError(
+            f"{infos[0].path} is no EER: its frames are as they were saved; leave out "
+            "superresolution, eer_group and eer_dose"
+        )
     _, height, width = infos[0].shape
     recorded = pixel_size_of_frames(table, (height // superresolution, width // superresolution))
     if pixel_size is None:
@@ -203,15 +210,24 @@ def read_movies(
 
 
 def _forget_other_views(path: Path, table: xr.Dataset) -> None:
-    """Remove what was decided of views that are no longer those of the series."""
-    if not has_table(path, "curation"):
+    """Remove what was made or decided of views that are no longer those of the series."""
+    if not has_table(path, "movies"):
         return
-    before = read_table(path, "movies", "movies")["tilt_angle"].values
-    if not np.array_equal(before, table["tilt_angle"].values):
-        remove_table(path, "curation")
+    before = read_table(path, "movies", "movies")
+    names = [[Path(movie).name for movie in of["movie"].values] for of in (before, table)]
+    if np.array_equal(before["tilt_angle"].values, table["tilt_angle"].values) and all(
+        a == b or not (a and b) for a, b in zip(*names, strict=True)
+    ):
+        return
+    tables = ["curation", "cleaning", "motion"]
+    tables += [f"alignments/{name}" for name in alignment_names(path)]
+    there = [name for name in tables if has_table(path, name)]
+    for name in there:
+        remove_table(path, name)
+    if there:
         warnings.warn(
-            f"{path.name}: the import has other views than before; what was decided of those "
-            "(curation) is forgotten",
+            f"{path.name}: the import has other views than before; what was made of those is "
+            f"forgotten ({', '.join(there)})",
             TomodaskWarning,
             stacklevel=3,
         )
@@ -254,7 +270,7 @@ def _sample(table: xr.Dataset) -> list[MovieInfo]:
         movie = str(table["movie"].values[view])
         try:
             infos.append(source.open(movie, float(exposure[view])))
-        except (FormatError, StoreError) as error:
+        except (FormatError, ParameterError, StoreError) as error:
             first = first or str(error)
     if not infos:
         raise DataError(f"none of the {len(there)} movies can be read; the first: {first}")
@@ -306,6 +322,7 @@ def _gain(
             "gain_orientation (--gain-orientation rot0, rot90 flipud, ...), or import without "
             "the gain where the movies are corrected already"
         )
+    _warn_of_gain(path, orientation, reciprocal, found)
     return {
         "path": str(path),
         "orientation": str(found.orientation) if orientation is None else orientation,
@@ -317,6 +334,28 @@ def _gain(
             if np.isfinite(slope)
         },
     }
+
+
+def _warn_of_gain(
+    path: Path, orientation: str | None, reciprocal: bool | None, found: GainOrientation
+) -> None:
+    """Say where the movies contradict what the user says of the gain, or hardly know it."""
+    if found.orientation is None:
+        return
+    told = []
+    if orientation is not None and Orientation.parse(orientation) != found.orientation:
+        told.append(f"the movies say {found.orientation}, {orientation} was given")
+    if reciprocal is not None and reciprocal != found.reciprocal:
+        way = "divide" if found.reciprocal else "multiply"
+        told.append(f"the movies say that one is to {way} by it, the contrary was given")
+    slope = float(np.nanmax(np.abs(found.slopes)))
+    if abs(slope - 1) > _OTHER_GAIN:
+        told.append(
+            f"its pattern is in the movies by {slope:.2f} only, where 1 is expected: it may be of "
+            "another day or camera"
+        )
+    if told:
+        warnings.warn(f"{path.name}: {'; '.join(told)}", TomodaskWarning, stacklevel=5)
 
 
 def _excluding(table: xr.Dataset, exclude: Sequence[int]) -> xr.Dataset:

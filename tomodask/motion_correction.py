@@ -47,7 +47,7 @@ from tomodask.io.series import (
     open_series,
     write_coordinates,
 )
-from tomodask.io.tables import has_table, read_table, remove_table, write_table
+from tomodask.io.tables import read_table, write_table
 from tomodask.model import CHECKSUMS, provenance
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def correct_motion(
     binning
         Pixel size of the sums over that of the frames, >= 1; by cropping the Fourier transform.
     skip_first, skip_last
-        Frames at the begin and the end of every movie that are left out.
+        Frames at the begin and the end of every movie that are left out. Even and odd are
+        counted from the first one that is summed.
     group
         Frames that are summed for the estimate, where there are very many of little dose; shifts
         in between are interpolated. One is best where time allows.
@@ -150,6 +151,8 @@ def correct_motion(
         raise ParameterError("b_factor is for dose weighting; ask for it too")
     if dose_weighting and "dose" not in movies.coords:
         raise ParameterError(f"{path} records no dose: import with --exposure to weight by dose")
+    if dose_weighting and "voltage" not in movies.attrs:
+        raise ParameterError(f"{path} records no voltage: import with --voltage to weight by dose")
     source = FrameSource.of(movies)
     correction = FrameCorrection(
         pixel_size=float(movies.attrs["pixel_size"]),
@@ -158,7 +161,7 @@ def correct_motion(
         skip=(skip_first, skip_last),
         group=group,
         b_factor=b_factor,
-        voltage=float(movies.attrs.get("voltage", 300.0)) if dose_weighting else None,
+        voltage=float(movies.attrs["voltage"]) if dose_weighting else None,
     )
     folder = images_folder(path)
     views = _views(movies, source, Ledger(folder).records)
@@ -172,7 +175,7 @@ def correct_motion(
         "numerics": NUMERICS,
         "views": movies.sizes["tilt"],
         "shape": list(out_shape),
-        "source": source.identity(),
+        "source": _source_identity(source),
         **correction.identity(),
         "dose": [view.dose for view in views] if dose_weighting else None,
     }
@@ -195,7 +198,6 @@ def correct_motion(
             at_once(step, [stage], resources)
             check_space(path, 3 * 4 * int(np.prod(grid.shape)))
             ledger.clear()
-            _forget_cleaning(path)
             create_series(
                 path,
                 (len(views), *out_shape),
@@ -207,8 +209,6 @@ def correct_motion(
         again = [view.key for view in views if not _corrected_before(view, ledger.records)]
         if again or not ledger.complete or {task.key for task in tasks} - ledger.done():
             ledger.reopen(again)
-            if {task.key for task in tasks} - ledger.done():
-                _forget_cleaning(path)  # it is of the images that were there before
             run_stages(step, [stage], ledger, resources, progress)
         records = [_record(ledger.records, view.index) for view in views]
         motion = _motion_table(records, correction)
@@ -271,11 +271,24 @@ def _views(movies: xr.Dataset, source: FrameSource, records: Path) -> list[_View
             if stat is not None:
                 info = source.open(movie, exposure)
                 raw_bytes = int(np.prod(info.shape)) * info.dtype.itemsize
-                view = replace(view, found=info.shape, raw_bytes=raw_bytes)
+                # What an EER is rendered to is not in the file alone.
+                key = f"{view.key}-{info.shape[0]}"
+                view = replace(view, key=key, found=info.shape, raw_bytes=raw_bytes)
         except (FormatError, DataError, ParameterError, StoreError):
             pass  # its task says why
         views.append(view)
     return views
+
+
+def _source_identity(source: FrameSource) -> dict[str, Any]:
+    try:
+        return source.identity()
+    except StoreError as error:
+        raise StoreError(
+            error.errno,
+            f"{error}; if the movies and the gain were moved, import again from the new place with "
+            "--overwrite: what is finished is kept",
+        ) from error
 
 
 def _check_patches(patches: tuple[int, int], shape: tuple[int, int]) -> None:
@@ -436,12 +449,13 @@ def _motion_table(records: list[dict[str, Any]], correction: FrameCorrection) ->
         "shift_x": (("tilt", "frame"), shift[..., 1] * pixel),
     }
     fields = [record.get("field") for record in records]
-    grid = next((np.shape(of_view) for of_view in fields if of_view is not None), None)
-    if grid is not None:
-        local = np.full((views, *grid), np.nan)
+    grids = [np.shape(of_view) for of_view in fields if of_view is not None]
+    if grids:
+        # Movies of few frames have fewer knots in time: NaN beyond them.
+        local = np.full((views, *np.max(grids, axis=0)), np.nan)
         for view, coefficients in enumerate(fields):
-            if coefficients is not None and np.shape(coefficients) == grid:
-                local[view] = np.array(coefficients) * pixel
+            if coefficients is not None:
+                local[view, : len(coefficients)] = np.array(coefficients) * pixel
         variables["field"] = (("tilt", "knot_t", "knot_y", "knot_x", "axis"), local)
     repaired = [record.get("repaired", ([], [])) for record in records]
     for axis, name in enumerate(("repaired_y", "repaired_x")):
@@ -484,17 +498,6 @@ def _finish(
     coordinates["included"] = movies["included"].values & (failed == "")
     coordinates["reason"] = np.where(failed != "", failed, reason)
     write_coordinates(path, coordinates, attributes)
-
-
-def _forget_cleaning(path: Path) -> None:
-    """Remove the edits of images that are no more."""
-    if has_table(path, "cleaning"):
-        remove_table(path, "cleaning")
-        warnings.warn(
-            f"{path.name}: the images are made anew; clean them again ('tomodask clean')",
-            TomodaskWarning,
-            stacklevel=3,
-        )
 
 
 def _tell_failures(path: Path, motion: xr.Dataset) -> None:

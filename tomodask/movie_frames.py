@@ -13,8 +13,11 @@ from dask.base import tokenize
 from tomodask.errors import ParameterError, ProductMissingError
 from tomodask.geometry import centred_coordinates
 from tomodask.io.frames import FrameSource
+from tomodask.io.series import open_series
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from tomodask.io.movies import MovieInfo
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["open_frames"]
 
 
-def open_frames(series: xr.DataTree, view: int) -> xr.DataArray:
+def open_frames(series: xr.DataTree | str | Path, view: int) -> xr.DataArray:
     """Return the frames of one view's movie, lazily: gain-corrected, known defects mended.
 
     Parameters
     ----------
     series
-        From ``tomodask.open``; of movies.
+        From ``tomodask.open``, or the folder of the store; of movies.
     view
         By tilt angle, from 0.
 
@@ -47,6 +50,8 @@ def open_frames(series: xr.DataTree, view: int) -> xr.DataArray:
     FormatError, StoreError
         If the movie cannot be read.
     """
+    if not isinstance(series, xr.DataTree):
+        series = open_series(series)
     if "movies" not in series.children:
         raise ProductMissingError(f"{series.name} has no movies: it was imported from a stack")
     movies = series["movies"].to_dataset()

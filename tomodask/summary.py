@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomodask.engine.ledger import Ledger
+from tomodask.io.movie_table import gain_text
 from tomodask.io.ome_zarr import array_folder
-from tomodask.io.series import open_series
+from tomodask.io.series import images_folder, open_series
 from tomodask.model import views_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def info(path: str | Path) -> dict[str, Any]:
             if "score" in alignment:
                 entry["mean_score"] = round(float(np.nanmean(alignment["score"].values)), 4)
             result["alignments"][name] = entry
+    ledger = Ledger(images_folder(path))
+    if "movies" in tree.children and not ledger.complete and ledger.done():
+        result["incomplete"].append(
+            f"motion: {len(ledger.done())} of {result['views']} movies finished ('tomodask motion')"
+        )
     for folder in sorted((path / "tomograms").glob("*/full")):
         name = folder.parent.name
         ledger = Ledger(array_folder(folder, 0))
@@ -112,13 +118,18 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
         states["movies"] = {
             "count": int(np.count_nonzero(movies["movie"].values != "")),
             "missing": np.flatnonzero(movies["movie"].values == "").tolist(),
-            "gain": (movies.attrs.get("gain") or {}).get("path"),
+            "gain": gain_text(movies.attrs),
+            "rendering": dict(movies.attrs.get("rendering", {})),
         }
     if "motion" in tree.children and "tilt_series" in tree.children:
         motion = tree["motion"].to_dataset()
         drift = np.hypot(motion["shift_y"].values, motion["shift_x"].values)
         drift = drift[views_of(tree)["included"].values]
+        local = motion["field"].notnull() if "field" in motion else np.zeros((1, 1))
         states["motion"] = {
+            "patches_yx": motion.attrs["provenance"].get("patches"),
+            "views_with_local_field": int(np.any(local, axis=tuple(range(1, local.ndim))).sum()),
+            "dose_weighted": motion.attrs["provenance"].get("voltage") is not None,
             "failed": np.flatnonzero(motion["failed"].values != "").tolist(),
             "not_supported": np.flatnonzero(
                 ~motion["supported"].values & (motion["failed"].values == "")

@@ -364,6 +364,21 @@ def test_section_without_angle_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["dose"], [7.5, 5.0, 0.0, 2.5, 10.0])
 
 
+@pytest.mark.parametrize(
+    "given", [{}, {"exposure": EXPOSURE}, {"exposure_per_frame": EXPOSURE / 10}]
+)
+def test_dose_of_section_without_angle_counts(tmp_path: Path, given: dict[str, float]) -> None:
+    sections = series(PriorRecordDose=None)
+    sections[3] = sections[3].replace("TiltAngle", "Tilt")  # 3 degrees, the first taken
+    sections[6] = sections[6].replace("TiltAngle", "Tilt")  # 12 degrees, the sixth
+    sections.append("\n[ZValue = 7]\nExposureDose = 2.5\n")  # nobody knows when
+    with pytest.warns(TomodaskWarning, match="3 of 8 sections have no TiltAngle"):
+        table = read(write(tmp_path, sections), **given)
+    taken = np.array([6, 3, 2, 1, 4])
+    np.testing.assert_allclose(table["dose"], taken * EXPOSURE)
+    np.testing.assert_array_equal(table["order"], taken - 1 - (taken > 5))
+
+
 def test_section_without_movie_is_flagged(tmp_path: Path) -> None:
     sections = series()
     sections[0] = re.sub("SubFramePath.*", "", sections[0])

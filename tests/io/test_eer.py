@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,17 @@ def test_later_files_of_8_bits_waste_nothing(tmp_path: Path) -> None:
     frames = frames_of(2, 0.002)
     streams = [eer_writer.encode(frame, SHAPE, 8) for frame in frames]
     path = eer_writer.write(tmp_path / "a.eer", streams, SHAPE, compression=65000)
+    found = read_frames(open_movie(path, rendering=Rendering(group=1)))
+    for image, frame in zip(found, frames, strict=True):
+        np.testing.assert_array_equal(image, eer_writer.image(frame, SHAPE)[::-1])
+
+
+@pytest.mark.parametrize("whole_escapes", [True, False])
+def test_first_frame_without_escapes_says_nothing(tmp_path: Path, whole_escapes: bool) -> None:
+    frames = [*frames_of(2, 1.0), *frames_of(2, 0.002)]
+    streams = [eer_writer.encode(f, SHAPE, 8, whole_escapes=whole_escapes) for f in frames]
+    path = eer_writer.write(tmp_path / "a.eer", streams, SHAPE, compression=65000)
+    assert open_eer(path).whole_escapes == whole_escapes
     found = read_frames(open_movie(path, rendering=Rendering(group=1)))
     for image, frame in zip(found, frames, strict=True):
         np.testing.assert_array_equal(image, eer_writer.image(frame, SHAPE)[::-1])
@@ -205,6 +217,30 @@ def test_every_damaged_byte_of_the_events_is_noticed_or_harmless(tmp_path: Path)
             assert "raw frame 0" in str(error)  # noqa: PT017
             refused += 1
     assert refused > 30
+
+
+@pytest.mark.parametrize("compression", [65000, 65001])
+def test_every_damaged_byte_of_the_directories_is_refused_or_harmless(
+    tmp_path: Path, compression: int
+) -> None:
+    path = write(tmp_path / "a.eer", [[], []], (2, 3), compression=compression)
+    content = path.read_bytes()
+    for at in range(len(content)):
+        for flipped in (0x01, 0x80, 0xFF):
+            damaged = bytearray(content)
+            damaged[at] ^= flipped
+            path.write_bytes(damaged)
+            with contextlib.suppress(FormatError):
+                read_frames(open_movie(path, rendering=Rendering(group=1)))
+
+
+def test_frames_too_large_for_any_camera(tmp_path: Path) -> None:
+    tags = {256: 65535, 257: 65535}
+    path = eer_writer.write(tmp_path / "a.eer", [bytes(8)], SHAPE, tags=tags)
+    assert open_eer(path).shape[1:] == (65535, 65535)
+    path = eer_writer.write(tmp_path / "a.eer", [bytes(8)], (1 << 20, 1 << 31), compression=65000)
+    with pytest.raises(FormatError, match=r"a\.eer.*corrupt"):
+        open_movie(path)
 
 
 def test_fewer_frames_than_the_metadata_promise(tmp_path: Path) -> None:

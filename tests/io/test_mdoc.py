@@ -218,6 +218,12 @@ Unknown = 12 whatever
     assert read_mdoc(write(tmp_path / "c.mdoc", TOMO5)).software == "Tomography 5"
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_frames_that_were_not_counted(tmp_path: Path, count: int) -> None:
+    info = read_mdoc(write(tmp_path / "a.mdoc", SERIALEM + f"NumSubFrames = {count}\n"))
+    assert info.sections[1].frames is None
+
+
 def test_keys_before_the_section(tmp_path: Path) -> None:
     """The header speaks for all sections, but not of what belongs to one image."""
     info = read_mdoc(write(tmp_path / "a.mdoc", "TargetDefocus = -2\n" + SERIALEM))

@@ -13,6 +13,7 @@ import tifffile
 
 from tomodask.errors import FormatError
 from tomodask.io.stack import open_stack, read_section
+from tomodask.io.tiff import decodable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,6 +191,15 @@ def test_corrupt_page_is_named(tmp_path: Path) -> None:
     read_section(info, 0)
     with pytest.raises(FormatError, match=r"a\.tif.*corrupt"):
         read_section(info, 1)
+
+
+@pytest.mark.parametrize("raised", [AssertionError, MemoryError, OverflowError])
+def test_whatever_the_codecs_raise_names_the_file(tmp_path: Path, raised: type[Exception]) -> None:
+    with (
+        pytest.raises(FormatError, match=rf"a\.tif.*{raised.__name__}.*corrupt"),
+        decodable(tmp_path / "a.tif"),
+    ):
+        raise raised
 
 
 @pytest.mark.parametrize(

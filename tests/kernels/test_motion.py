@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import fft
 
 from tomodask.errors import DataError, ParameterError
-from tomodask.kernels.drift_prior import DriftPriors
+from tomodask.kernels.drift_prior import DriftPriors, prior_bytes
 from tomodask.kernels.motion import estimate_bytes, estimate_motion
 
 
@@ -143,6 +145,24 @@ class TestPriors:
         claimed = rms([each.error for _, each in found])
         assert 0.8 < rms([error for error, _ in found]) / claimed < 1.25
 
+    @pytest.mark.parametrize("kind", ["smooth", "walk", "jump"])
+    @pytest.mark.parametrize("frames", [40, 120])
+    def test_many_frames(self, kind, frames):
+        pairs = [self.errors(kind, 0.4, frames, seed)[:2] for seed in range(4)]
+        found, raw = (rms([pair[i] for pair in pairs]) for i in (1, 0))
+        assert found < (0.35 if kind == "smooth" else 0.85) * raw
+
+    def test_memory_of_many_frames(self):
+        tracemalloc.start()
+        try:
+            DriftPriors(np.ones(200))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < prior_bytes(200) < 20e6
+        small, large = (estimate_bytes((n, 64, 64), pixel_size=2.0) for n in (200, 400))
+        assert large > 2 * small
+
     def test_chance_is_not_motion(self):
         odds = []
         for seed in range(50):
@@ -214,6 +234,30 @@ class TestTraps:
             found = estimate_motion(frames, pixel_size=2.0)
             assert not found.supported
             assert not found.shift.any()
+
+    @pytest.mark.parametrize("blank", [[0], [5], [0, 3]])
+    def test_blank_frames_go_on_as_their_neighbours(self, blank):
+        path = np.linspace([-3.0, 2.0], [3.0, -2.0], 6)
+        frames = movie(path, 30)
+        frames[blank] = 0
+        found = estimate_motion(frames, pixel_size=8.0)
+        assert found.supported
+        assert rms(found.shift - path) < 0.05
+        np.testing.assert_allclose(found.shift.mean(axis=0), 0, atol=1e-9)
+        assert np.flatnonzero(np.isinf(found.error[:, 0])).tolist() == blank
+        assert np.isfinite(found.residual)
+
+    def test_one_frame_that_is_not_blank_has_no_motion(self):
+        frames = movie(np.zeros((3, 2)), 30)
+        frames[1:] = 0
+        found = estimate_motion(frames, pixel_size=8.0)
+        assert not found.supported
+        assert found.shift.shape == (3, 2)
+
+    def test_frames_whose_mean_was_taken_off_are_not_blank(self):
+        frames = movie(np.linspace([-3.0, 2.0], [3.0, -2.0], 4), 30)
+        frames -= frames.mean(axis=(1, 2), keepdims=True) - [[[1.0]], [[-0.5]], [[1.0]], [[1.0]]]
+        assert not estimate_motion(frames, pixel_size=8.0).supported
 
     def test_one_frame_has_no_motion(self):
         found = estimate_motion(movie(np.zeros((1, 2)), 10), pixel_size=2.0, patches=(2, 2))

@@ -83,6 +83,21 @@ class TestEstimate:
             assert rms(whole) > 0.3
             assert rms(local) < 0.1
 
+    def test_a_blank_frame(self):
+        path, field = drift(0), quadratic(3.0, 0)
+        frames = movie(path, field, 25, 0)
+        frames[0] = 0
+        found = estimate_motion(frames, pixel_size=8.0, patches=(5, 5))
+        assert found.field is not None
+        assert found.field.frames == FRAMES
+        local = np.array([found.field.on_grid(i, ROWS, COLUMNS) for i in range(FRAMES)])
+        np.testing.assert_allclose(local.mean(axis=0), 0, atol=1e-9)
+        at = np.meshgrid(ROWS, COLUMNS, indexing="ij")
+        truth = np.array([np.moveaxis(field(i, *at), 0, -1) for i in range(FRAMES)])
+        truth += path[:, None, None]
+        seen = (truth - found.shift[:, None, None] - local)[1:]
+        assert rms(seen - seen.mean(axis=0)) < 0.1
+
     def test_patches_of_other_numbers_along_the_axes(self):
         path, field = drift(3), quadratic(3.0, 3)
         found = estimate_motion(movie(path, field, 25, 3), pixel_size=8.0, patches=(6, 3))

@@ -52,7 +52,8 @@ def export(
         file's name ends in .png, as a picture of its central slices.
     alignment
         Name of an alignment, written as NAME.xf, NAME.tlt and, where it has them, NAME.xtilt,
-        NAME.zfac and NAME.excluded, one line per section of the imported stack.
+        NAME.zfac and NAME.excluded, one line per section of the imported stack or, of movies, of
+        that which --stack writes.
     aligned_stack
         Name of an alignment (or none) to apply; the aligned images are written as an MRC stack.
     stack

@@ -52,19 +52,28 @@ def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
     excluded = values["excluded_views"]
     print(f"series     {values['name']} ({values['path']})")
     print(f"views      {values['views']} {images}, {values['pixel_size_angstrom']:g} A{halves}")
-    print(f"tilts      {low:g} to {high:g} deg, axis {'not recorded' if axis is None else axis}")
+    turned = "not recorded" if axis is None else f"{axis:.2f}"
+    print(f"tilts      {low:.4g} to {high:.4g} deg, axis {turned}")
     if excluded:
         print(f"excluded   {', '.join(map(str, excluded))} (from 0)")
     for view, reason in values["reasons"].items():
         print(f"           {view}: {reason}")
     if not values["series_included"]:
         print(f"series     is excluded as a whole: {values['series_reason']}")
+    if "movies" in values:
+        print(f"gain       {values['movies']['gain']}")
     if "motion" in values:
         motion = values["motion"]
         unsure = motion["not_supported"]
         words = f"; no motion found in views {', '.join(map(str, unsure))}" if unsure else ""
         repaired = motion["repaired_pixels"]
         print(f"motion     up to {motion['largest_shift_angstrom']:g} A{words}")
+        if motion["patches_yx"] is not None:
+            y, x = motion["patches_yx"]
+            count = motion["views_with_local_field"]
+            print(f"           local field in {count} views ({x}x{y} patches)")
+        if motion["dose_weighted"]:
+            print("           frames are weighted by dose")
         print(f"           {repaired} hot and dead pixels mended in the frames")
     if "cleaning" in values:
         print(f"cleaning   {values['cleaning']['pixels']} pixels mended when images are read")

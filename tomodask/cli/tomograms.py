@@ -77,7 +77,9 @@ def align(
     axis = float(alignment["tilt_axis_angle"].median())
     shift_x, shift_y = alignment["shift_x"].values, alignment["shift_y"].values
     largest = float((shift_x**2 + shift_y**2).max() ** 0.5)
-    print(f"alignment  {name or method}: {alignment.sizes['tilt']} views, tilt axis {axis:.2f} deg")
+    found = f"{int(alignment['found'].sum())} of " if "found" in alignment else ""
+    views = f"{found}{alignment.sizes['tilt']} views"
+    print(f"alignment  {name or method}: {views}, tilt axis {axis:.2f} deg")
     print(f"shifts     up to {largest:.1f} A from the image centre")
     if "score" in alignment:
         score = alignment["score"]

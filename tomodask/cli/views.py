@@ -105,6 +105,8 @@ def curate(
             **run.resources,
             progress=listen,
         )
+    if not table.attrs.get("series_included", True):
+        print(f"series     is excluded as a whole: {table.attrs['series_reason']}")
     included = table["included"].values
     print(f"included   {included.sum()} of {len(included)} views")
     for view in np.flatnonzero(~included):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.kernels.motion import Motion
+    from tomodask.kernels.motion_field import MotionField
 
 __all__ = ["Corrected", "FrameCorrection", "correct_frames", "corrected_shape", "correction_bytes"]
 
@@ -169,8 +171,8 @@ def correct_frames(
             f"{correction.skip[1]} at the end are left out; leave out fewer"
         )
     part = frames[chosen.start : chosen.stop]
-    motion = _estimated(part, correction)
-    local = None if motion.field is None else motion.field.on_grid
+    motion, place = _estimated(part, correction)
+    local = None if motion.field is None else partial(_displacement, motion.field, place)
     if correction.voltage is None:
         full, even, odd = sum_frames(part, motion.shift, local)
     else:
@@ -196,15 +198,32 @@ def correct_frames(
     return Corrected(images, motion, count)
 
 
-def _estimated(frames: Sequence[NDArray[np.float32]], correction: FrameCorrection) -> Motion:
-    """Return the motion of frames, estimated on groups of them where that is asked for."""
+def _displacement(
+    field: MotionField,
+    place: NDArray[np.float64],
+    frame: int,
+    ys: NDArray[np.float64],
+    xs: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the local displacement of a frame that stands at `place` among those of the field."""
+    return field.on_grid(place[frame], ys, xs)
+
+
+def _estimated(
+    frames: Sequence[NDArray[np.float32]], correction: FrameCorrection
+) -> tuple[Motion, NDArray[np.float64]]:
+    """Return the motion of frames, estimated on groups of them where that is asked for.
+
+    Beside it, (frame,) where each frame stands among those that the estimate, and its local
+    field, was made of.
+    """
     size, count = correction.group, len(frames)
     options: dict[str, Any] = {
         "pixel_size": correction.pixel_size,
         "patches": correction.patches,
     }
     if size == 1 or count <= size:
-        return estimate_motion(frames, **options)
+        return estimate_motion(frames, **options), np.arange(count, dtype=np.float64)
     motion = estimate_motion(_Groups(frames, size), **options)
     groups = len(motion.shift)
     bounds = [min(group * size, count) for group in range(groups + 1)]
@@ -214,11 +233,7 @@ def _estimated(frames: Sequence[NDArray[np.float32]], correction: FrameCorrectio
     shift = np.stack([_carried_on(motion.shift[:, axis], middle, count) for axis in (0, 1)], axis=1)
     shift -= shift.mean(axis=0)
     error = motion.error[np.rint(place).astype(int)]
-    field = motion.field
-    if field is not None:
-        # The splines along t span the groups; they are stretched over the frames.
-        field = replace(field, frames=count)
-    return replace(motion, shift=shift, error=error, field=field)
+    return replace(motion, shift=shift, error=error), place
 
 
 def _carried_on(

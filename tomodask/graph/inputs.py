@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tomodask.geometry import Projection
 
 __all__ = [
+    "applicable_edits",
     "chosen_projection",
     "edited_views",
     "one_view_a_chunk",
@@ -55,13 +56,30 @@ def view_source(tilt_series: xr.Dataset) -> ViewSource:
         pixel_size=float(tilt_series.attrs["pixel_size"]),
         checksums=tuple(int(value) for value in checksums),
         layout=stored_grid(folder) if folder else None,
-        edits=_edits(images),
+        edits=applicable_edits(images),
     )
 
 
-def _edits(images: xr.DataArray) -> Edits | None:
+def applicable_edits(images: xr.DataArray) -> Edits | None:
+    """Return the edits of stored images, None where they have none or are not as stored.
+
+    Warns
+    -----
+    TomodaskWarning
+        Where images with edits were cut or changed, so that nobody knows which edits are whose.
+    """
     found = edits_of(images)
-    return None if found is None or stored_folder(images) is None else Edits(*found)
+    if found is None:
+        return None
+    if stored_folder(images) is None:
+        warnings.warn(
+            "these images were cut or changed after they were opened: what 'clean' found is not "
+            "applied to them; leave views out by curation instead",
+            TomodaskWarning,
+            stacklevel=4,
+        )
+        return None
+    return Edits(*found)
 
 
 def chosen_projection(
@@ -105,12 +123,30 @@ def chosen_projection(
                 "give one of these, or 'none'"
             )
         projection = projection_of(series[f"alignments/{label}"].to_dataset())
+        _warn_not_aligned(series, label)
     count = tilt_series_of(series).sizes["tilt"]
     if len(projection) != count:
         raise DataError(
             f"alignment {label!r} has {len(projection)} views, {series.name} has {count}"
         )
     return projection, label
+
+
+def _warn_not_aligned(series: xr.DataTree, label: str) -> None:
+    """Say which of the views that take part the alignment knows by interpolation only."""
+    alignment = series[f"alignments/{label}"].to_dataset()
+    included = tilt_series_of(series)["included"].values
+    if "found" not in alignment or alignment.sizes["tilt"] != len(included):
+        return
+    unknown = np.flatnonzero(included & ~alignment["found"].values)
+    if len(unknown):
+        warnings.warn(
+            f"{series.name}: views {', '.join(map(str, unknown))} take part, but alignment "
+            f"{label!r} has no shifts of their own for them (they were excluded, or did not "
+            "correlate): align again, or exclude them",
+            TomodaskWarning,
+            stacklevel=4,
+        )
 
 
 def refuse_applied(images: xr.DataArray, step: str) -> None:
@@ -140,7 +176,7 @@ def one_view_a_chunk(images: xr.DataArray) -> da.Array:
 def edited_views(images: xr.DataArray) -> da.Array:
     """Return images (tilt, y, x) with the edits of the series, lazily, one view a chunk."""
     views = one_view_a_chunk(images)
-    edits = _edits(images)
+    edits = applicable_edits(images)
     if edits is None:
         return views
     name = f"edited-{tokenize(edits, views.name)}"

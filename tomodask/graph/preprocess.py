@@ -53,7 +53,7 @@ def unaligned_stack(series: xr.DataTree, *, part: Part = "images") -> xr.DataArr
         )
     images = tilt_series[part]
     stack = images.copy(data=edited_views(images))
-    cleaned = ["cleaning"] if "edited" in images.encoding else []
+    cleaned = [] if stack.data.name == images.data.name else ["cleaning"]
     applied = [*tilt_series.attrs.get("applied", []), *cleaned]
     stack.attrs = {**images.attrs, "pixel_size": tilt_series.attrs["pixel_size"]}
     if applied:

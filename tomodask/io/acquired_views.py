@@ -60,12 +60,15 @@ class AcquiredSeries:
         One, or one per view.
     views : tuple of AcquiredView
         In the order of the input.
+    lost : tuple of MdocSection
+        Left out, since they have no angle. They irradiated the specimen all the same.
     """
 
     name: str
     source: str
     infos: tuple[MdocInfo, ...]
     views: tuple[AcquiredView, ...]
+    lost: tuple[MdocSection, ...]
 
 
 def read_views(mdocs: PathLike | Sequence[PathLike]) -> AcquiredSeries:
@@ -119,7 +122,8 @@ def read_views(mdocs: PathLike | Sequence[PathLike]) -> AcquiredSeries:
         if section.tilt_angle is not None
     )
     _check(source, acquired)
-    return AcquiredSeries(_name(infos), source, tuple(infos), acquired)
+    without = tuple(section for section, _ in views if section.tilt_angle is None)
+    return AcquiredSeries(_name(infos), source, tuple(infos), acquired, without)
 
 
 def _files(mdocs: PathLike | Sequence[PathLike]) -> list[Path]:

@@ -99,8 +99,8 @@ def read_acquisition(
     Movies are matched by file name, since paths are those of the microscope's computer. Views are
     ordered by ``DateTime``. The dose before a view is the ``PriorRecordDose`` where that does not
     contradict the exposures (it includes images that were lost since), else their sum, and always
-    their sum where the user gives them. Of views nearer than a quarter of the tilt step, the last
-    taken is included.
+    their sum where the user gives them; sections without an angle count if they have a time. Of
+    views nearer than a quarter of the tilt step, the last taken is included.
 
     SerialEM's pixel size is of the binned image that it recorded, while frames are saved unbinned;
     Tomography 5's is that of the frames. See `pixel_size_of_frames` for super-resolution.
@@ -123,6 +123,8 @@ def read_acquisition(
         dose, dose_from = cumulated_dose(order, exposures), "exposures"
     else:
         dose, dose_from = dose_before(source, order, exposures, prior)
+    if dose_from == "exposures" and order_from == "DateTime":
+        dose = dose + _dose_of_lost(series, exposure, exposure_per_frame)
     angles = np.array([view.tilt_angle for view in views])
     _flag_taken_again(source, angles, order, movies, reasons)
     if reasons.count("") < 2:
@@ -217,19 +219,9 @@ def _find_movies(series: AcquiredSeries, folder: PathLike | None) -> tuple[list[
 def _exposures(
     source: str, views: Sequence[AcquiredView], exposure: float | None, per_frame: float | None
 ) -> tuple[NDArray[np.float64], str]:
-    if exposure is not None:
-        values: list[float | None] = [exposure] * len(views)
-        origins = ["given"]
-    elif per_frame is not None:
-        values = [
-            None if view.section.frames is None else per_frame * view.section.frames
-            for view in views
-        ]
-        origins = ["given"]
-    else:
-        recorded = [recorded_exposure(v.section.exposure, v.section.frame_doses) for v in views]
-        values = [value for value, _ in recorded]
-        origins = sorted({origin for _, origin in recorded})
+    known = [_exposure(view.section, exposure, per_frame) for view in views]
+    values = [value for value, _ in known]
+    if exposure is None and per_frame is None:
         _compare_doses(source, views)
     for view, value in zip(views, values, strict=True):
         if value is None and per_frame is not None:
@@ -249,7 +241,31 @@ def _exposures(
             f"{source}: an exposure of {result.max():g} e/A^2 in one view is unusually high; give "
             "the right one with exposure (--exposure)"
         )
-    return result, " and ".join(origins)
+    return result, " and ".join(sorted({origin for _, origin in known}))
+
+
+def _exposure(
+    section: MdocSection, exposure: float | None, per_frame: float | None
+) -> tuple[float | None, str]:
+    """Return the exposure of one view, None where it is not known, and where it is from."""
+    if exposure is not None:
+        return exposure, "given"
+    if per_frame is not None:
+        return (None if section.frames is None else per_frame * section.frames), "given"
+    return recorded_exposure(section.exposure, section.frame_doses)
+
+
+def _dose_of_lost(
+    series: AcquiredSeries, exposure: float | None, per_frame: float | None
+) -> NDArray[np.float64]:
+    """Return the dose before each view, all of which have times, of sections left out."""
+    lost = [
+        (section.time, _exposure(section, exposure, per_frame)[0] or 0.0)
+        for section in series.lost
+        if section.time is not None
+    ]
+    times = [view.section.time for view in series.views]
+    return np.array([sum(dose for time, dose in lost if time < own) for own in times if own])
 
 
 def _compare_doses(source: str, views: Sequence[AcquiredView]) -> None:

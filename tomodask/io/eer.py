@@ -9,7 +9,7 @@ come first, is no frame and is skipped, as the format's description asks
 **Compressions.** 65000 has skips of 8 bits, 65001 of 7 bits, both with 2 + 2 bits for the place
 within the pixel; 65002 states its bits in tags 65007 to 65009. Prototype files of 65000 waste the
 bits of a place on skips without an electron and later ones need not: which of the two a file does
-is told by the first frame, which can be decoded to its last pixel in one way only.
+is told by the first frame with such a skip, which can be decoded to its last pixel in one way only.
 
 **Rows.** The first row of the sensor is the top of the image, as in any TIFF, so rows are turned
 over on rendering. IMOD and SerialEM do so, with the camera's gain reference (``.gain``, a TIFF)
@@ -35,7 +35,7 @@ from tomodask.io.paths import readable
 from tomodask.kernels.electron_events import render_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -48,6 +48,8 @@ _WIDTH, _LENGTH, _COMPRESSION, _OFFSETS, _COUNTS = 256, 257, 259, 273, 279
 _METADATA, _SKIP_BITS, _X_BITS, _Y_BITS = 65001, 65007, 65008, 65009
 _FIXED_SKIP_BITS = {65000: 8, 65001: 7}
 _VARIABLE = 65002
+#: No camera's frames are larger, pixels along an edge.
+_LARGEST_EDGE = 65536
 _EER_COMPRESSIONS = {*_FIXED_SKIP_BITS, _VARIABLE}
 _ENTRY = np.dtype([("tag", "<u2"), ("type", "<u2"), ("count", "<u8"), ("value", "<u8")])
 _TYPES = {1: "u1", 3: "<u2", 4: "<u4", 7: "u1", 16: "<u8"}
@@ -128,7 +130,7 @@ def open_eer(path: Path) -> EerInfo:
     Returns
     -------
     EerInfo
-        No event is decoded, but for those of the first frame of a file of compression 65000.
+        No event is decoded, but for those of the first frames of a file of compression 65000.
 
     Raises
     ------
@@ -152,17 +154,17 @@ def open_eer(path: Path) -> EerInfo:
                 "it is corrupt, copy it again"
             )
         skip_bits, subpixel_bits = frames[0].encoding
-        if min(frames[0].shape) < 1 or not 1 <= skip_bits <= 16 or max(subpixel_bits) > 8:
+        sound = all(1 <= edge <= _LARGEST_EDGE for edge in frames[0].shape)
+        if not sound or not 1 <= skip_bits <= 16 or max(subpixel_bits) > 8:
             raise FormatError(
                 f"{path}: its frames are of {frames[0].shape} pixels (y, x), with skips of "
                 f"{skip_bits} bits and places of {subpixel_bits}: it is corrupt, copy it again"
             )
         metadata = _metadata(path, stream, directories[0])
         streams = [frame.extents(stream) for frame in frames]
-        whole_escapes = False
-        if frames[0].compression == 65000:
-            events = _read_extents(stream, streams[0])
-            whole_escapes = _wastes_bits(events, frames[0].shape)
+        whole_escapes = frames[0].compression == 65000 and _wastes_bits(
+            (_read_extents(stream, extents) for extents in streams), frames[0].shape
+        )
     promised = _number(metadata, "numberOfFrames")
     if promised is not None and promised > len(frames):
         raise FormatError(
@@ -360,11 +362,21 @@ def _words(events: bytes) -> NDArray[np.uint64]:
     return words.astype(np.uint64, copy=False)
 
 
-def _wastes_bits(events: bytes, shape: tuple[int, int]) -> bool:
+def _wastes_bits(frames: Iterable[bytes], shape: tuple[int, int]) -> bool:
+    """Tell which way of two the frames of compression 65000 are decoded.
+
+    Those without a skip that holds no electron can be in both, and corrupt ones in neither.
+    """
     image = np.zeros(shape, np.uint8)
-    return (
-        render_events(_words(events), 8 * len(events), 8, (2, 2), True, (0, 0), False, image) >= 0
-    )
+    for events in frames:
+        words, n_bits = _words(events), 8 * len(events)
+        wasteful, thrifty = (
+            render_events(words, n_bits, 8, (2, 2), whole, (0, 0), False, image) >= 0
+            for whole in (True, False)
+        )
+        if wasteful != thrifty:
+            return wasteful
+    return False
 
 
 def _metadata(path: Path, stream: BinaryIO, directory: _Directory) -> dict[str, str]:

@@ -242,7 +242,7 @@ def _section(path: Path, text: SectionText, data: MdocSectionData) -> MdocSectio
         prior_dose=data.PriorRecordDose,
         time=None if data.DateTime is None else _time(where, data.DateTime),
         movie=text.values.get("SubFramePath"),
-        frames=data.NumSubFrames,
+        frames=data.NumSubFrames if (data.NumSubFrames or 0) > 0 else None,
         frame_doses=tuple((dose, count) for dose, count in data.FrameDosesAndNumbers or ()),
         frame_range=(int(first_last[0]), int(first_last[1])) if first_last else None,
         defocus=None if defocus is None else -defocus * _MICROMETRE,

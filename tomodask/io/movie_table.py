@@ -11,10 +11,13 @@ import numpy as np
 from tomodask.errors import TomodaskWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["movies_text", "pixel_size_of_frames"]
+__all__ = ["gain_text", "movies_text", "pixel_size_of_frames"]
 
 #: How far a pixel size may be from the nominal one: it is calibrated.
 _CALIBRATED = 0.1
@@ -111,6 +114,7 @@ def movies_text(table: xr.Dataset) -> str:
         "voltage    " + ("unknown" if voltage is None else f"{voltage:g} kV"),
         f"order      from {sources['order_from']}; exposure from {sources['exposure_from']}; "
         f"dose from {sources['dose_from']}",
+        f"gain       {gain_text(attributes)}",
     )
     rows = [("view", "angle", "order", "dose", "exposure", "frames", "movie, or why not included")]
     for view in range(len(included)):
@@ -134,6 +138,16 @@ def movies_text(table: xr.Dataset) -> str:
         for row in rows
     ]
     return "\n".join([*head, "", *lines])
+
+
+def gain_text(attributes: Mapping[str, Any]) -> str:
+    """Return in words how the movies of a table are corrected by a gain."""
+    gain = attributes.get("gain")
+    if not gain:
+        return "none: movies are taken as they are"
+    way = "divide by it" if gain["reciprocal"] else "multiply by it"
+    source = "as the movies tell" if gain["orientation_from"] == "movies" else "as given"
+    return f"{Path(gain['path']).name}: {gain['orientation']}, {way} ({source})"
 
 
 def _spread(ratios: NDArray[np.float64]) -> float:

@@ -17,6 +17,7 @@ What is decided later (curation) wins over what was imported, which stays as it 
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,14 @@ from tomodask.engine.files import explained
 from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.shards import ShardGrid, create_array, reading
-from tomodask.errors import ParameterError, ProductMissingError, StoreError
+from tomodask.errors import ParameterError, ProductMissingError, StoreError, TomodaskWarning
 from tomodask.io.ome_zarr import array_folder
 from tomodask.io.tables import (
     check_chunks,
     has_table,
     read_table,
     restore_text,
+    table_names,
     write_table,
     write_variables,
 )
@@ -246,8 +248,18 @@ def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
     for name in names:
         series[name].attrs["pixel_size"] = series.attrs["pixel_size"]
         mark_stored(series[name], images_folder(path, name))
-        if "cleaning" in nodes:
-            mark_edited(series[name], path / "cleaning", nodes["cleaning"].attrs["digest"])
+    cleaning = nodes.get("cleaning")
+    if cleaning is not None:
+        if cleaning.attrs["images"] == [int(value) for value in series["checksum"].values]:
+            for name in names:
+                mark_edited(series[name], path / "cleaning", cleaning.attrs["digest"])
+        else:
+            warnings.warn(
+                f"{path.name}: images were made anew since they were cleaned, so none is; clean "
+                "them again ('tomodask clean')",
+                TomodaskWarning,
+                stacklevel=3,
+            )
     return series
 
 
@@ -287,7 +299,7 @@ def _open(path: Path, group: str, names: list[str]) -> xr.Dataset:
 
 def alignment_names(path: Path) -> list[str]:
     """Return the names of the stored alignments."""
-    return sorted(item.parent.name for item in (path / "alignments").glob("*/zarr.json"))
+    return table_names(path / "alignments")
 
 
 def tomogram_names(path: Path) -> list[str]:
@@ -307,7 +319,7 @@ def read_alignment(path: Path, name: str) -> xr.Dataset:
     ProductMissingError
         If there is none of that name; the message lists those there are.
     """
-    if not (path / "alignments" / name / "zarr.json").exists():
+    if not has_table(path, f"alignments/{name}"):
         there = ", ".join(alignment_names(path)) or "none yet"
         raise ProductMissingError(
             f"{path} has no alignment {name!r} (there: {there}); make one with 'tomodask align', "
@@ -328,7 +340,7 @@ def write_alignment(
     """
     if check_name(name) == "none":
         raise ParameterError("an alignment cannot be called 'none': it stands for no alignment")
-    if (path / "alignments" / name).exists() and not overwrite:
+    if has_table(path, f"alignments/{name}") and not overwrite:
         raise ParameterError(
             f"{path} has an alignment {name!r} already; give another --name, or --overwrite"
         )

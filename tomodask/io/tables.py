@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,21 +31,27 @@ __all__ = [
     "read_table",
     "remove_table",
     "restore_text",
+    "table_names",
     "write_table",
     "write_variables",
 ]
 
 #: Attribute of a group that holds its text variables.
 _TEXT = "text"
+#: Ending of a table that another takes the place of.
+_BEFORE = ".before"
 
 
 def has_table(path: Path, group: str) -> bool:
-    """Whether a store has a table; one whose replacement was killed is put back."""
-    target = path / group
-    if not target.exists():
-        with suppress(OSError):  # there is none, or its writer is at work
-            _before(target).rename(target)
-    return (target / "zarr.json").exists()
+    """Whether a store has a table."""
+    return (_standing(path / group) / "zarr.json").exists()
+
+
+def table_names(folder: Path) -> list[str]:
+    """Return the names of the tables in a folder of a store."""
+    found = {item.parent.name for item in folder.glob("*/zarr.json")}
+    killed = {name[1:].removesuffix(_BEFORE) for name in found if name.endswith(_BEFORE)}
+    return sorted(killed | {name for name in found if not name.startswith(".")})
 
 
 def write_variables(group: zarr.Group, variables: Mapping[Any, xr.Variable]) -> None:
@@ -126,11 +131,17 @@ def read_table(path: Path, group: str, kind: Group) -> xr.Dataset:
     SchemaError
         If it lacks a variable.
     """
-    with reading(path / group):
+    folder = _standing(path / group)
+    with reading(folder):
         dataset = xr.open_dataset(
-            path, group=group, engine="zarr", consolidated=False, chunks=None, mask_and_scale=False
+            path,
+            group=folder.relative_to(path).as_posix(),
+            engine="zarr",
+            consolidated=False,
+            chunks=None,
+            mask_and_scale=False,
         ).load()
-    check_chunks(path / group, dataset)
+    check_chunks(folder, dataset)
     dataset = restore_text(dataset)
     validate(dataset, kind, source=f"{path} {group}")
     coordinates = [variable.name for variable in REGISTRY[kind] if variable.coordinate]
@@ -210,7 +221,12 @@ def _aside(target: Path) -> Path:
 
 def _before(target: Path) -> Path:
     """Return the name under which a table stands while another takes its place."""
-    return target.with_name(f".{target.name}.before")
+    return target.with_name(f".{target.name}{_BEFORE}")
+
+
+def _standing(target: Path) -> Path:
+    """Return where a table stands: beside its place while, or if, its replacement is under way."""
+    return _before(target) if not target.exists() and _before(target).exists() else target
 
 
 def _sweep(target: Path) -> None:

@@ -40,6 +40,9 @@ _CORRUPT = (
     KeyError,
     TypeError,
     RuntimeError,
+    AssertionError,
+    MemoryError,
+    OverflowError,
     struct.error,
     zlib.error,
     ET.ParseError,
@@ -188,8 +191,8 @@ def decodable(path: Path) -> Iterator[None]:
             raise
         except _CORRUPT as error:
             raise FormatError(
-                f"{path}: is not a readable TIFF ({error}); it is corrupt or truncated, copy it "
-                "again"
+                f"{path}: is not a readable TIFF ({str(error) or type(error).__name__}); it is "
+                "corrupt or truncated, copy it again"
             ) from error
 
 

@@ -3,7 +3,7 @@
 The shifts of n frames have n - 1 free values along each axis: a common offset means nothing. A
 prior is a Gaussian covariance of a kind and a size. The kinds are independent jitter, a random
 walk, a walk whose steps die away, a smooth drift (the integral of a random walk in velocity), and
-a smooth drift with one jump anywhere. Near the best shifts the log-likelihood is a parabola, so
+a smooth drift with one jump at any of many places. Near the best shifts the log-likelihood is a parabola, so
 that each prior's evidence, mean and covariance are those of a linear Gaussian model (Laplace's
 method), and the result is their average, weighted by the evidence. No parameter is tuned to a
 movie, and where the frames say nothing, "no motion", which is one of the priors, wins.
@@ -25,11 +25,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Drift", "DriftPriors", "pair_curvature"]
+__all__ = ["Drift", "DriftPriors", "pair_curvature", "prior_bytes"]
 
 #: Root mean square shifts of the priors, pixels.
 _SIZES = 2.0 ** np.arange(-4, 6)
@@ -39,6 +41,8 @@ _BURST = 1.5
 _JITTER = 1e-4
 #: Of each kind's variance in a jump.
 _JUMP = 0.9
+#: Most places of a jump: in longer movies evenly spread, since each costs a matrix of all frames.
+_JUMPS = 32
 #: Beliefs beyond this factor below the best are left out.
 _NEGLIGIBLE = 1e-6
 
@@ -78,17 +82,18 @@ class DriftPriors:
         count = len(exposure)
         self._contrast = np.linalg.svd(np.eye(count) - 1 / count)[0][:, : count - 1]
         self._pair = self._contrast.T @ pair_curvature(exposure) @ self._contrast
-        shapes, logs = _kinds(count)
-        roots, curvatures = [], []
-        for shape in shapes:
+        kinds = 1 if count == 2 else 6 + len(_jumps(count))
+        # (kind, value, mode): shifts of unit variance in each mode, and their curvature.
+        self._modes = np.empty((kinds, count - 1, count - 1))
+        self._curvature = np.empty((kinds, count - 1))
+        self._log_prior = np.empty(kinds)
+        for kind, (shape, probability) in enumerate(_kinds(count)):
             covariance = self._contrast.T @ shape @ self._contrast
             root = np.linalg.cholesky(covariance + _JITTER * np.eye(count - 1))
             values, vectors = np.linalg.eigh(root.T @ self._pair @ root)
-            roots.append(root @ vectors)
-            curvatures.append(np.maximum(values, 0))
-        # (kind, value, mode): shifts of unit variance in each mode, and their curvature.
-        self._modes, self._curvature = np.array(roots), np.array(curvatures)
-        self._log_prior = np.array(logs) - np.log(len(_SIZES))
+            self._modes[kind] = root @ vectors
+            self._curvature[kind] = np.maximum(values, 0)
+            self._log_prior[kind] = np.log(probability) - np.log(len(_SIZES))
 
     def posterior(
         self, shift: FloatArray, gradient: FloatArray, information: float, gain: float
@@ -151,21 +156,34 @@ def pair_curvature(exposure: FloatArray) -> FloatArray:
     return pair
 
 
-def _kinds(count: int) -> tuple[list[FloatArray], list[float]]:
-    """Return (frame, frame) covariances of unit mean variance, and their log probabilities."""
+def prior_bytes(count: int) -> int:
+    """Return the most bytes that the priors for so many frames need."""
+    # The modes of all kinds, and what is at work on those of one.
+    return 8 * count**2 * (6 + len(_jumps(count)) + 20)
+
+
+def _jumps(count: int) -> NDArray[np.intp]:
+    """Return the frames at which a jump may end."""
+    return np.rint(np.linspace(1, count - 1, min(count - 1, _JUMPS))).astype(np.intp)
+
+
+def _kinds(count: int) -> Iterator[tuple[FloatArray, float]]:
+    """Yield (frame, frame) covariances of unit mean variance, and their probabilities."""
     t = np.arange(count, dtype=np.float64)
     low, high = np.minimum(t[:, None], t), np.maximum(t[:, None], t)
     jitter = _unit(np.eye(count))
     if count == 2:
-        return [jitter], [0.0]
+        yield jitter, 1.0
+        return
     walk = _unit(low)
     burst = _unit(1 - np.exp(-low / _BURST))
     smooth = _unit(low**2 * (3 * high - low) / 6 + count / 3 * low * high)
-    steps = [_unit(np.outer(t >= jump, t >= jump).astype(np.float64)) for jump in range(1, count)]
-    shapes = [jitter, walk, burst, smooth, 0.97 * smooth + 0.03 * walk, (smooth + burst) / 2]
-    shapes += [_JUMP * step + (1 - _JUMP) * smooth for step in steps]
-    probabilities = [1 / 7] * 6 + [1 / 7 / len(steps)] * len(steps)
-    return shapes, [float(np.log(p)) for p in probabilities]
+    for shape in (jitter, walk, burst, smooth, 0.97 * smooth + 0.03 * walk, (smooth + burst) / 2):
+        yield shape, 1 / 7
+    jumps = _jumps(count)
+    for jump in jumps:
+        step = _unit(np.outer(t >= jump, t >= jump).astype(np.float64))
+        yield _JUMP * step + (1 - _JUMP) * smooth, 1 / 7 / len(jumps)
 
 
 def _unit(covariance: FloatArray) -> FloatArray:

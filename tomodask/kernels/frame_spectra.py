@@ -7,7 +7,7 @@ mean. The transform along y is done only for the columns that are kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -61,7 +61,7 @@ class FrameSpectra:
         the taper ties neighbours together, and half of that in the column of kx = 0, where each
         occurs twice.
     exposure
-        (frame,) mean counts of the frames, relative to their mean.
+        (frame,) mean counts of the frames, relative to their mean; zeros where that is none.
     members
         (ring,) number of independent frequencies on each ring; not given but counted.
     """
@@ -137,7 +137,7 @@ class FrameSpectra:
             fx=fx,
             ring=np.rint(np.hypot(fy[:, None], fx) * max(shape)).astype(np.int32),
             weight=weight,
-            exposure=np.maximum(exposure / average, 0) if average > 0 else np.zeros(len(frames)),
+            exposure=exposure / average if average > 0 else np.zeros(len(frames)),
         )
 
     def __len__(self) -> int:
@@ -165,6 +165,16 @@ class FrameSpectra:
         y = np.exp(2j * np.pi * shift[:, :1] * self.fy)
         x = np.exp(2j * np.pi * shift[:, 1:] * self.fx)
         return y.astype(np.complex64), x.astype(np.complex64)
+
+    def of(self, frames: NDArray[np.intp]) -> FrameSpectra:
+        """Return copies of the (frame,) frames with these indices."""
+        exposure = self.exposure[frames]
+        return replace(
+            self,
+            real=self.real[frames],
+            imaginary=self.imaginary[frames],
+            exposure=exposure / exposure.mean(),
+        )
 
     def within(self, highest: float) -> FrameSpectra:
         """Return copies that end at `highest` cycles per pixel."""

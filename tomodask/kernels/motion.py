@@ -27,12 +27,14 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 
 from tomodask.errors import ParameterError
+from tomodask.kernels.drift_prior import prior_bytes
 from tomodask.kernels.frame_spectra import FrameSpectra, band_sizes
 from tomodask.kernels.local_motion import estimate_field
 from tomodask.kernels.rigid_motion import estimate_shifts
@@ -70,12 +72,12 @@ class Motion:
         Log-likelihood gained over no motion, per frame, nats. Chance gives 1 or 2.
     residual
         Root mean square error expected of `shift` along one axis, pixels: the deviation of the
-        posterior.
+        posterior. Blank frames aside.
     supported
         Whether the movie supports an estimate better than no motion. Where it does not, `shift`
         is zero.
     error
-        (frame, 2) error expected of each frame's shift, pixels.
+        (frame, 2) error expected of each frame's shift, pixels; infinite of a blank frame.
     band
         (lowest, highest) frequency that was used, cycles per pixel.
     iterations
@@ -106,7 +108,8 @@ def estimate_motion(
     Parameters
     ----------
     frames
-        (frame, y, x), any real dtype: gain-corrected counts. Each is read once, in order.
+        (frame, y, x), any real dtype: gain-corrected counts. Each is read once, in order. Frames
+        without counts, of a shutter that was closed, are carried along with their neighbours.
     pixel_size
         A.
     patches
@@ -136,9 +139,13 @@ def estimate_motion(
             f"axis, and patches of {_LEAST_PATCH} pixels or more"
         )
     spectra = FrameSpectra.of_frames(frames, min(0.5, _HIGHEST * pixel_size))
-    if count == 1 or not np.all(spectra.exposure > 0) or not spectra.real.any():
+    seen = np.flatnonzero(spectra.exposure > 0)
+    if len(seen) < 2 or np.any(spectra.exposure < 0) or not spectra.real.any():
         return _unsupported(count)
-    return _motion(spectra, max_shift / pixel_size, patches, (shape[0], shape[1]))
+    if len(seen) < count:
+        spectra = spectra.of(seen)
+    motion = _motion(spectra, max_shift / pixel_size, patches, (shape[0], shape[1]))
+    return motion if len(seen) == count else _over_blanks(motion, seen, count)
 
 
 def estimate_bytes(shape: tuple[int, int, int], *, pixel_size: float) -> int:
@@ -157,7 +164,7 @@ def estimate_bytes(shape: tuple[int, int, int], *, pixel_size: float) -> int:
     # One transform at work; the kept spectra, 8 bytes a value, again in a narrower band, without
     # a pattern or in patches that overlap, and what the search makes of them; sums over frames.
     work = 8 * height * width + 8 * height * (columns // 2 + 1)
-    return work + int(3.4 * 8 * count * plane) + 32 * plane
+    return work + int(3.4 * 8 * count * plane) + 32 * plane + prior_bytes(count)
 
 
 def _motion(
@@ -180,6 +187,19 @@ def _motion(
         iterations=best.iterations,
         field=None if patches is None else estimate_field(spectra, shift, patches, shape),
     )
+
+
+def _over_blanks(motion: Motion, seen: NDArray[np.intp], count: int) -> Motion:
+    """Return the motion of all frames from that of those which hold counts."""
+    frames = np.arange(count, dtype=np.float64)
+    # Nothing is known of a blank frame; it goes on as its neighbours do.
+    shift = make_interp_spline(seen, motion.shift, k=1)(frames)
+    error = np.full((count, 2), np.inf)
+    error[seen] = motion.error
+    field = motion.field
+    if field is not None:
+        field = field.resampled(np.interp(frames, seen, np.arange(len(seen))))
+    return replace(motion, shift=shift - shift.mean(axis=0), error=error, field=field)
 
 
 def _unsupported(count: int) -> Motion:

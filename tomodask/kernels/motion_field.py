@@ -60,6 +60,24 @@ class MotionField:
         local: FloatArray = np.einsum("iy,jx,yxd->ijd", by, bx, plane, optimize=True)
         return local
 
+    def resampled(self, place: FloatArray) -> MotionField:
+        """Return the field of as many frames as places, each as this one's frame is there.
+
+        The splines along t are fitted by least squares, and the mean over frames is zero.
+
+        Parameters
+        ----------
+        place
+            (frame,) frames of this field, from 0; need not be whole.
+        """
+        count = self.coefficients.shape[0]
+        there = spline_basis(place, self.frames, count)
+        here = spline_basis(np.arange(len(place), dtype=np.float64), len(place), count)
+        fitted = np.tensordot(np.linalg.pinv(here) @ there, self.coefficients, 1)
+        # The splines sum to one, so that a constant taken off each is taken off the field.
+        fitted -= np.tensordot(here.mean(axis=0), fitted, 1)
+        return MotionField(fitted, len(place), self.shape)
+
 
 def spline_basis(position: FloatArray, size: int, count: int) -> FloatArray:
     """Return the (..., count) cubic B-splines at positions of an axis of `size` samples."""

@@ -68,7 +68,8 @@ def estimate_shifts(spectra: FrameSpectra, max_shift: float) -> tuple[ShiftEstim
     max_shift
         Largest shift against the sum that is searched for, pixels.
     """
-    plain = _Estimator(spectra, max_shift, FixedPattern(0.0, spectra.exposure))
+    priors = DriftPriors(spectra.exposure)
+    plain = _Estimator(spectra, max_shift, FixedPattern(0.0, spectra.exposure), priors)
     best, frames = plain.best(), spectra
     moving = np.zeros(spectra.rings)
     evidence = None
@@ -79,7 +80,7 @@ def estimate_shifts(spectra: FrameSpectra, max_shift: float) -> tuple[ShiftEstim
         if evidence is None:
             evidence = plain.log_likelihood(best, plain)
         pattern = FixedPattern(power, spectra.exposure)
-        estimator = _Estimator(pattern.removed(spectra), max_shift, pattern)
+        estimator = _Estimator(pattern.removed(spectra), max_shift, pattern, priors)
         found = estimator.best()
         here = estimator.log_likelihood(found, plain)
         if here < evidence + _BETTER:
@@ -117,11 +118,13 @@ class ShiftEstimate:
 class _Estimator:
     """Finds the shifts of the frames of one movie."""
 
-    def __init__(self, spectra: FrameSpectra, max_shift: float, pattern: FixedPattern) -> None:
+    def __init__(
+        self, spectra: FrameSpectra, max_shift: float, pattern: FixedPattern, priors: DriftPriors
+    ) -> None:
         self.spectra = spectra
         self.pattern = pattern
         self.max_shift = max_shift
-        self.priors = DriftPriors(spectra.exposure)
+        self.priors = priors
         self.own, self.still, self.neighbours = neighbour_powers(spectra, pattern.share)
 
     def best(self) -> ShiftEstimate:

@@ -169,6 +169,8 @@ def _word(views: xr.Dataset, view: int) -> str:
     """Return the first words of the reason for which a view is left out."""
     if bool(views["included"][view]) or "reason" not in views:
         return ""
+    if "has_image" in views and not views["has_image"].values[view]:
+        return "no image"
     return shorten(str(views["reason"].values[view]).split(":")[0], 24, placeholder="…")
 
 
@@ -247,7 +249,8 @@ def _plot_tracks(ax: Axes, y: Image, x: Image, angles: Image, included: Image) -
 def _plot_travel(ax: Axes, y: Image, x: Image, angles: Image, included: Image) -> None:
     """Plot the length of the path during each view."""
     steps = np.hypot(np.diff(y, axis=1), np.diff(x, axis=1))
-    _scatter(ax, np.nansum(steps, axis=1), angles, included)
+    known = np.isfinite(y).any(axis=1)
+    _scatter(ax, np.where(known, np.nansum(steps, axis=1), np.nan), angles, included)
     ax.set(ylabel="length of the path (Å)")
     ax.set_ylim(bottom=0)
     _add_legend(ax)
@@ -256,13 +259,13 @@ def _plot_travel(ax: Axes, y: Image, x: Image, angles: Image, included: Image) -
 def _plot_intensity(
     ax: Axes, mean: Image, expected: Image | None, angles: Image, included: Image
 ) -> None:
-    if expected is not None:
+    if expected is not None and np.isfinite(expected).any():
         order = np.argsort(angles, kind="stable")
         ax.plot(angles[order], expected[order], color="0.6", linewidth=1.5, label="expected")
     _scatter(ax, mean, angles, included)
     ax.set(ylabel="mean intensity")
     if np.nanmin(mean) >= 0:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.08 * max(np.nanmax(mean), 1e-9))
     _add_legend(ax)
 
 
@@ -270,6 +273,8 @@ def _plot_curves(ax: Axes, curves: Mapping[str, ArrayLike], angles: Image, inclu
     order = np.argsort(angles, kind="stable")
     for number, (name, given) in enumerate(curves.items()):
         values = np.asarray(given, np.float64)
+        if not np.isfinite(values).any():
+            continue
         ax.plot(angles[order], values[order], ".-", color=f"C{number}", linewidth=1, label=name)
         ax.plot(angles[~included], values[~included], "x", color=_EXCLUDED)
     ax.set(xlabel="tilt angle (degrees)")
