@@ -159,7 +159,7 @@ class TestPriors:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < prior_bytes(200) < 20e6
+        assert peak < prior_bytes(200) < 25e6
         small, large = (estimate_bytes((n, 64, 64), pixel_size=2.0) for n in (200, 400))
         assert large > 2 * small
 

@@ -3,10 +3,10 @@
 The shifts of n frames have n - 1 free values along each axis: a common offset means nothing. A
 prior is a Gaussian covariance of a kind and a size. The kinds are independent jitter, a random
 walk, a walk whose steps die away, a smooth drift (the integral of a random walk in velocity), and
-a smooth drift with one jump at any of many places. Near the best shifts the log-likelihood is a parabola, so
-that each prior's evidence, mean and covariance are those of a linear Gaussian model (Laplace's
-method), and the result is their average, weighted by the evidence. No parameter is tuned to a
-movie, and where the frames say nothing, "no motion", which is one of the priors, wins.
+a smooth drift with one jump at any of many places. Near the best shifts the log-likelihood is a
+parabola, so that each prior's evidence, mean and covariance are those of a linear Gaussian model
+(Laplace's method), and the result is their average, weighted by the evidence. No parameter is tuned
+to a movie, and where the frames say nothing, "no motion", which is one of the priors, wins.
 
 References
 ----------
@@ -159,7 +159,7 @@ def pair_curvature(exposure: FloatArray) -> FloatArray:
 def prior_bytes(count: int) -> int:
     """Return the most bytes that the priors for so many frames need."""
     # The modes of all kinds, and what is at work on those of one.
-    return 8 * count**2 * (6 + len(_jumps(count)) + 20)
+    return 8 * count**2 * (6 + len(_jumps(count)) + 28)
 
 
 def _jumps(count: int) -> NDArray[np.intp]:
