@@ -10,7 +10,6 @@ from tomodask.kernels.gain import (
     ORIENTATIONS,
     Orientation,
     correct_frame,
-    correct_frames,
     dead_pixels,
     expand,
     orient,
@@ -18,6 +17,12 @@ from tomodask.kernels.gain import (
 )
 
 RNG_SHAPE = (64, 80)
+
+
+def corrected(frames, gain=None, repair=None, *, first=0):
+    """(frame, y, x) counts, frame after frame."""
+    numbered = enumerate(frames, first)
+    return np.array([correct_frame(frame, gain, repair, number=n) for n, frame in numbered])
 
 
 def gain_of(shape: tuple[int, int]) -> np.ndarray:
@@ -114,10 +119,10 @@ def test_shapes_that_do_not_fit(shape: tuple[int, int]) -> None:
 def test_counts_times_gain(dtype: type) -> None:
     counts = np.random.default_rng(0).integers(0, 100, (3, *RNG_SHAPE)).astype(dtype)
     gain = gain_of(RNG_SHAPE)
-    found = correct_frames(counts, gain)
+    found = corrected(counts, gain)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, counts.astype(np.float32) * gain)
-    np.testing.assert_array_equal(correct_frames(counts), counts)
+    np.testing.assert_array_equal(corrected(counts), counts)
     out = np.empty(RNG_SHAPE, np.float32)
     assert correct_frame(counts[1], gain, out=out) is out
     np.testing.assert_array_equal(out, found[1])
@@ -180,7 +185,7 @@ def test_fillings_have_the_noise_of_pixels() -> None:
     defects = np.zeros((64, 64), bool)
     defects[8:56:4, 8:56:4] = True
     frames = rng.poisson(0.8, (120, 64, 64)).astype(np.uint8)
-    filled = correct_frames(frames, None, plan_repair(defects))[:, defects]
+    filled = corrected(frames, None, plan_repair(defects))[:, defects]
     # Poisson counts still, and unrelated from frame to frame.
     assert filled.mean() == pytest.approx(0.8, rel=0.02)
     assert filled.var() == pytest.approx(0.8, rel=0.04)
@@ -192,8 +197,8 @@ def test_fillings_have_the_noise_of_pixels() -> None:
 def test_halves_add_up_to_the_whole() -> None:
     frames = np.random.default_rng(0).poisson(3, (6, *RNG_SHAPE)).astype(np.uint8)
     repair, gain = plan_repair(mixed_defects()), gain_of(RNG_SHAPE)
-    whole = correct_frames(frames, gain, repair)
-    np.testing.assert_array_equal(correct_frames(frames[2:5], gain, repair, first=2), whole[2:5])
+    whole = corrected(frames, gain, repair)
+    np.testing.assert_array_equal(corrected(frames[2:5], gain, repair, first=2), whole[2:5])
     for number in range(6):
         single = correct_frame(frames[number], gain, repair, number=number)
         np.testing.assert_array_equal(single, whole[number])

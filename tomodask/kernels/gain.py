@@ -39,7 +39,6 @@ __all__ = [
     "Orientation",
     "Repair",
     "correct_frame",
-    "correct_frames",
     "dead_pixels",
     "expand",
     "orient",
@@ -297,38 +296,6 @@ def correct_frame(
         _multiply(counts, gain, out)
     if repair is not None:
         _fill(out.reshape(-1), repair.places, repair.donors, number)
-    return out
-
-
-def correct_frames(
-    frames: NDArray[Any],
-    gain: NDArray[np.float32] | None = None,
-    repair: Repair | None = None,
-    *,
-    first: int = 0,
-    out: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Apply a gain to frames, and fill their defects, as `correct_frame` does.
-
-    Parameters
-    ----------
-    frames
-        (frame, y, x), any real dtype.
-    gain, repair
-        As of `correct_frame`.
-    first
-        Number of the first frame in its movie.
-    out
-        (frame, y, x) to write to.
-
-    Returns
-    -------
-    (frame, y, x) float32.
-    """
-    if out is None:
-        out = np.empty(frames.shape, np.float32)
-    for number, (counts, corrected) in enumerate(zip(frames, out, strict=True), first):
-        correct_frame(counts, gain, repair, number=number, out=corrected)
     return out
 
 
