@@ -315,3 +315,24 @@ def test_real_frames(data_dir):
     after = estimate_motion(frames, pixel_size=5.0)
     moved = np.diff(after.shift - before.shift, axis=0)[0]
     np.testing.assert_allclose(moved, [3.3, -1.7], atol=0.1)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_weak_signal_spread_over_many_frequencies(seed: int) -> None:
+    """No ring of low frequencies tells the shifts; all of them together do."""
+    rng = np.random.default_rng(1000 + seed)
+    size, count, electrons = 512, 6, 3.2
+    fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
+    frequency = np.hypot(fy, fx) / 8
+    transfer = np.sin(np.pi * 0.0197 * frequency**2 * (3e4 - 5240 * frequency**2) + 0.1)
+    power = 0.02 * transfer**2 * np.exp(-((frequency / 0.05) ** 2))
+    specimen = np.fft.rfft2(rng.normal(size=(size, size))) * np.sqrt(power)
+    shift = np.cumsum(rng.normal(size=(count, 2)), axis=0)
+    shift -= shift.mean(axis=0)
+    frames = []
+    for y, x in shift:
+        contrast = np.fft.irfft2(specimen * np.exp(-2j * np.pi * (fy * y + fx * x)))
+        frames.append(rng.poisson(np.clip(electrons * (1 + contrast), 0, None)).astype(np.uint8))
+    found = estimate_motion(frames, pixel_size=8.0)
+    assert found.supported
+    assert np.sqrt(np.mean((found.shift - shift) ** 2)) < 0.06

@@ -9,6 +9,7 @@ likelihood against its expected curvature, together with the priors
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from tomodask.kernels.aligned_frames import align, neighbour_powers
 from tomodask.kernels.drift_prior import Drift, DriftPriors
 from tomodask.kernels.fixed_pattern import FixedPattern, pattern_power
 from tomodask.kernels.ring_powers import LOWEST_RING, RingPowers
-from tomodask.kernels.shift_search import search_shifts
+from tomodask.kernels.shift_search import WIDELY, search_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,9 @@ _PLENTY = 15.0
 #: that a frame has in them.
 _GUESSES = (0.02, 0.06, 0.15)
 _TELLING = 12.0
+#: Bands, cycles per pixel, and how far shifts are thought to be from none, pixels, in the search
+#: for a signal that is spread over many frequencies.
+_SPREAD = ((0.25, 1.5), (0.5, 0.8))
 #: Fisher scoring uses the frequencies with this share of the information.
 _MOST_INFORMATION = 0.995
 #: It ends when no shift changes by more than this, pixels or errors, nor the log-likelihood by this
@@ -131,36 +135,48 @@ class _Estimator:
         """Return the estimate of most evidence among those from several first guesses."""
         best = self.refined(*self.searched(self.neighbours))
         if best.strength < _PLENTY * len(self.spectra):
-            for guess in self.guesses():
-                other = self.refined(*self.searched(guess))
+            for start in self.starts():
+                other = self.refined(*self.searched(*start))
                 if other.drift.odds > best.drift.odds:
                     best = other
         return best
 
-    def guesses(self) -> Iterator[RingPowers]:
-        """Yield powers that fall from low frequencies, to search with for weak signals."""
+    def starts(self) -> Iterator[tuple[RingPowers, float | None, float]]:
+        """Yield powers, bands and deviations to search with for weak signals.
+
+        The powers fall from low frequencies, or are the same at all of them. A signal that is
+        spread over many frequencies is found only where shifts are small beside its wavelengths.
+        """
+        frequency = self.spectra.ring_frequency
+        for width in _GUESSES:
+            yield self.guess(np.exp(-0.5 * (frequency / width) ** 2)), None, WIDELY
+        for band, deviation in _SPREAD:
+            yield self.guess(np.ones_like(frequency)), band, deviation
+
+    def guess(self, shape: FloatArray) -> RingPowers:
+        """Return powers of a (ring,) shape, as strong as would just tell a frame's shift."""
         spectra = self.spectra
         exposure = float(spectra.exposure.sum())
         level = self.own / np.maximum(spectra.members * exposure, 1e-6)
-        for width in _GUESSES:
-            shape = np.exp(-0.5 * (spectra.ring_frequency / width) ** 2)
-            shape[:LOWEST_RING] = 0
-            telling = len(spectra) * spectra.members @ shape**2
-            signal = np.minimum(shape * np.sqrt(_TELLING / telling), 0.5)
-            seen = np.full(spectra.rings, exposure)
-            yield RingPowers(signal * level, (1 - signal) * level, seen)
+        shape[:LOWEST_RING] = 0
+        telling = len(spectra) * spectra.members @ shape**2
+        signal = np.minimum(shape * np.sqrt(_TELLING / telling), 0.5)
+        return RingPowers(signal * level, (1 - signal) * level, np.full(spectra.rings, exposure))
 
-    def searched(self, powers: RingPowers) -> tuple[FloatArray, RingPowers]:
-        """Return shifts from a search at low frequencies, and the powers they reveal."""
-        low = self.spectra.within(self.search_band(powers))
+    def searched(
+        self, powers: RingPowers, band: float | None = None, deviation: float = WIDELY
+    ) -> tuple[FloatArray, RingPowers]:
+        """Return shifts from a search up to a frequency, and the powers they reveal."""
+        low = self.spectra.within(self.search_band(powers) if band is None else band)
         own, _, _ = neighbour_powers(low)
         powers = powers.until(low.rings)
-        shift = search_shifts(low, powers.weight, max_shift=self.max_shift)
+        search = partial(search_shifts, max_shift=self.max_shift, deviation=deviation)
+        shift = search(low, powers.weight)
         for _ in range(_SEARCH_ROUNDS - 1):
             before = shift
             total, _ = align(low, shift, powers.weight)
             powers = self.measured(low, own, total, shift)
-            shift = search_shifts(low, powers.weight, max_shift=self.max_shift, start=before)
+            shift = search(low, powers.weight, start=before)
             if np.abs(shift - before).max() < _NEAR:
                 break
         total, _ = align(self.spectra, shift, self.neighbours.weight)

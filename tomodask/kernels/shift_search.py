@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["search_shifts"]
+__all__ = ["WIDELY", "search_shifts"]
 
 #: Samples of the correlation per sample of the band.
 _OVERSAMPLING = 2
-#: Scale of the step between neighbours, pixels, and of the deviation at the start.
+#: Scale of the step between neighbours, pixels.
 _STEP = 2.0
-_START = 4.0
+#: How far from none shifts are thought to be where nothing is known, pixels.
+WIDELY = 4.0
 
 
 def search_shifts(
@@ -37,6 +38,7 @@ def search_shifts(
     *,
     max_shift: float,
     start: FloatArray | None = None,
+    deviation: float = WIDELY,
     sweeps: int = 6,
 ) -> FloatArray:
     """Return (frame, 2) shifts, pixels, within a pixel or so of the most probable ones.
@@ -51,6 +53,8 @@ def search_shifts(
         Largest shift against the sum, pixels.
     start
         (frame, 2) shifts to start from.
+    deviation
+        How far from none the shifts are thought to be without a start, pixels.
     sweeps
         Most rounds over all frames.
     """
@@ -59,7 +63,7 @@ def search_shifts(
     table = weight[spectra.ring]
     transforms = [spectra.real[i] + 1j * spectra.imaginary[i] for i in range(count)]
     mean = np.zeros((count, 2)) if start is None else start.copy()
-    variance = np.full(count, _START**2 if start is None else _STEP**2)
+    variance = np.full(count, deviation**2 if start is None else min(_STEP, deviation) ** 2)
     placed = [_placed(spectra, transforms[i], mean[i], variance[i]) for i in range(count)]
     total = np.sum(placed, axis=0)
     for _ in range(sweeps):
