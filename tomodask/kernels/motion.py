@@ -54,7 +54,7 @@ __all__ = ["Motion", "estimate_bytes", "estimate_motion"]
 #: Frequencies beyond this say little at the doses of a tilt series, 1/A.
 _HIGHEST = 1 / 7
 #: Log-odds of motion against none that an estimate needs: several searches had their chance.
-_CLEAR = 5.0
+_CLEAR = 8.0
 #: Smaller patches hold nothing, pixels.
 _LEAST_PATCH = 32
 
