@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 #: What the lower layers may import of others. The upper ones: what pyproject.toml declares.
 THIRD_PARTY = {
     "tomodask.errors": set(),
-    "tomodask.geometry": {"numpy"},
+    "tomodask.geometry": {"numpy", "scipy"},
     "tomodask.kernels": {"llvmlite", "numba", "numpy", "scipy"},
     "tomodask.model": {"numpy", "xarray"},
     "tomodask.simulate": {"mrcfile", "numpy", "scipy", "tifffile"},

@@ -17,115 +17,30 @@ For tilt angle t, x-tilt a and z factors f, with ``Z = z cos a + y sin a``::
 rot is the tilt-axis angle, counter-clockwise from +y; m the magnification, e the stretch and k the
 skew. The centre of n pixels is index ``(n - 1) / 2``. IMOD's ``.xf`` is the inverse of the raw
 map in units of pixels; its ``.tlt`` and ``.xtilt`` are t and a as they stand here, and its z
-factors are f.
+factors are f. A :class:`~tomodask.geometry.LocalField` adds to (u, v) what the specimen moved by
+itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tomodask.errors import GeometryError, ParameterError
+from tomodask.errors import GeometryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tomodask.geometry.local_field import LocalField
+
     FloatArray = NDArray[np.float64]
 
-__all__ = ["Projection", "SlabModel", "VolumeGrid", "aligned_shape", "centred_coordinates"]
-
-
-def centred_coordinates(size: int, spacing: float) -> FloatArray:
-    """Return the coordinates of `size` pixel centres about their common centre.
-
-    Parameters
-    ----------
-    size
-        Number of pixels.
-    spacing
-        Pixel size, A.
-
-    Returns
-    -------
-    (size,) float64, A.
-    """
-    coordinates: FloatArray = (np.arange(size, dtype=np.float64) - (size - 1) / 2) * spacing
-    return coordinates
-
-
-def aligned_shape(shape: tuple[int, int], tilt_axis_angle: float) -> tuple[int, int]:
-    """Return the (y, x) size of the aligned image of a raw image of (y, x) size `shape`.
-
-    The axes change places where the tilt axis lies closer to the raw x axis than to y, as on
-    most microscopes (angles near 85 degrees).
-    """
-    angle = np.deg2rad(tilt_axis_angle)
-    swapped = abs(np.sin(angle)) > abs(np.cos(angle))
-    return (shape[1], shape[0]) if swapped else shape
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeGrid:
-    """The voxels of a tomogram: how many, how large and where.
-
-    Parameters
-    ----------
-    shape
-        (z, y, x) number of voxels.
-    voxel_size
-        Edge of a voxel, A.
-    first
-        (z, y, x) coordinates of the first voxel's centre in the specimen frame, A.
-    """
-
-    shape: tuple[int, int, int]
-    voxel_size: float
-    first: tuple[float, float, float]
-
-    @classmethod
-    def centred(cls, shape: tuple[int, int, int], voxel_size: float) -> Self:
-        """Return the grid of `shape` voxels whose centre is the specimen's origin."""
-        if min(shape) < 1:
-            raise ParameterError(f"a tomogram of shape {shape} has no voxels; give sizes >= 1")
-        if not (np.isfinite(voxel_size) and voxel_size > 0):
-            raise ParameterError(f"voxel size {voxel_size} A: give a positive number")
-        first = tuple(-(n - 1) / 2 * voxel_size for n in shape)
-        return cls(shape, float(voxel_size), (first[0], first[1], first[2]))
-
-    def cropped(self, z: slice, y: slice, x: slice) -> Self:
-        """Return the sub-grid of index ranges, at its place in the specimen frame.
-
-        Raises
-        ------
-        ParameterError
-            If a range is empty, has a step, or reaches outside the grid.
-        """
-        shape, first = [], []
-        for axis, part, size, start in zip("zyx", (z, y, x), self.shape, self.first, strict=True):
-            begin = 0 if part.start is None else part.start
-            end = size if part.stop is None else part.stop
-            if part.step not in (None, 1) or not 0 <= begin < end <= size:
-                raise ParameterError(
-                    f"{axis} range {part.start}:{part.stop} does not lie in 0:{size}; "
-                    "give START:STOP in voxels, STOP excluded"
-                )
-            shape.append(end - begin)
-            first.append(start + begin * self.voxel_size)
-        return type(self)(
-            (shape[0], shape[1], shape[2]), self.voxel_size, (first[0], first[1], first[2])
-        )
-
-    def coordinates(self) -> dict[str, FloatArray]:
-        """Return the 1-D coordinates of the voxel centres, A, by axis name."""
-        return {
-            axis: start + np.arange(size, dtype=np.float64) * self.voxel_size
-            for axis, size, start in zip("zyx", self.shape, self.first, strict=True)
-        }
+__all__ = ["Projection", "SlabModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +84,8 @@ class Projection:
         (tilt, 2) float64: raw (x, y) of the specimen's origin, A.
     z_factor
         (tilt, 2) float64: (u, v) displacement per unit of height, dimensionless.
+    local
+        What the specimen moved by itself, None where it is rigid.
     """
 
     tilt_angle: FloatArray
@@ -179,6 +96,7 @@ class Projection:
     skew: FloatArray
     x_tilt: FloatArray
     z_factor: FloatArray
+    local: LocalField | None = None
 
     @classmethod
     def create(
@@ -192,6 +110,7 @@ class Projection:
         skew: ArrayLike = 0.0,
         x_tilt: ArrayLike = 0.0,
         z_factor: ArrayLike = (0.0, 0.0),
+        local: LocalField | None = None,
     ) -> Self:
         """Return a projection; each value is broadcast over the views.
 
@@ -225,7 +144,12 @@ class Projection:
             skew=per_view("skew", skew),
             x_tilt=per_view("x-tilt", x_tilt),
             z_factor=per_view("z factor", z_factor, (2,)),
+            local=local,
         )
+        if local is not None and len(local) != len(result):
+            raise GeometryError(
+                f"the local field has {len(local)} views, the projection {len(result)}"
+            )
         determinant = 1 - result.stretch**2 - result.skew**2
         bad = np.flatnonzero((result.magnification <= 0) | (determinant <= 0))
         if len(bad):
@@ -274,24 +198,69 @@ class Projection:
                 "or mirrors the image; a mirrored stack must be flipped before it is imported"
             )
         raw = np.linalg.inv(linear)
-        # Polar decomposition raw = R P with P symmetric: for 2 x 2 the rotation has this closed
-        # form, exact for any matrix of positive determinant.
-        angle = np.arctan2(raw[:, 1, 0] - raw[:, 0, 1], raw[:, 0, 0] + raw[:, 1, 1])
-        symmetric = np.swapaxes(_rotation(angle), 1, 2) @ raw
-        magnification = (symmetric[:, 0, 0] + symmetric[:, 1, 1]) / 2
         return cls.create(
             tilt_angle,
-            tilt_axis_angle=np.rad2deg(angle),
             shift=-np.einsum("tij,tj->ti", raw, lines[:, :, 2]) * pixel_size,
-            magnification=magnification,
-            stretch=(symmetric[:, 0, 0] - symmetric[:, 1, 1]) / (2 * magnification),
-            skew=(symmetric[:, 0, 1] + symmetric[:, 1, 0]) / (2 * magnification),
             x_tilt=x_tilt,
             z_factor=z_factor,
+            **_polar(raw),
+        )
+
+    @classmethod
+    def from_cameras(
+        cls,
+        matrix: ArrayLike,
+        shift: ArrayLike,
+        tilt_angle: ArrayLike,
+        *,
+        x_tilt: ArrayLike = 0.0,
+        local: LocalField | None = None,
+    ) -> Self:
+        """Return the projection of affine cameras; every one that mirrors nothing is one exactly.
+
+        Parameters
+        ----------
+        matrix, shift
+            (tilt, 2, 3) and (tilt, 2): ``raw = matrix (x, y, z) + shift``, A.
+        tilt_angle, x_tilt
+            (tilt,) degrees; what the cameras hold beyond them becomes rotation, magnification,
+            stretch, skew and z factors.
+        local
+            What the specimen moved by itself.
+
+        Raises
+        ------
+        GeometryError
+            If a camera sees the tilt axis end-on, the specimen edge-on, or mirrors it.
+        """
+        tilt = np.deg2rad(np.atleast_1d(np.asarray(tilt_angle, np.float64)))
+        pitch = np.deg2rad(np.broadcast_to(np.asarray(x_tilt, np.float64), tilt.shape))
+        camera = np.asarray(matrix, np.float64)
+        # In the frame turned by the x-tilt the aligned image is [[cos t, 0, sin t + f_u],
+        # [0, 1, f_v]]: its first two columns give the image's matrix, the third the z factors.
+        sin_a, cos_a = np.sin(pitch)[:, None], np.cos(pitch)[:, None]
+        along = camera[:, :, 1] * cos_a - camera[:, :, 2] * sin_a
+        depth = camera[:, :, 1] * sin_a + camera[:, :, 2] * cos_a
+        image = np.stack([camera[:, :, 0] / np.cos(tilt)[:, None], along], axis=2)
+        bad = np.flatnonzero(~(np.linalg.det(image) > 1e-9))
+        if len(bad):
+            raise GeometryError(
+                f"the camera of view {bad[0]} mirrors the specimen, or sees it edge-on: no tilt "
+                f"of {np.rad2deg(tilt[bad[0]]):g} degrees has it"
+            )
+        z_factor = np.linalg.solve(image, depth[:, :, None])[:, :, 0]
+        z_factor[:, 0] -= np.sin(tilt)
+        return cls.create(
+            np.rad2deg(tilt),
+            shift=shift,
+            x_tilt=x_tilt,
+            z_factor=z_factor,
+            local=local,
+            **_polar(image),
         )
 
     def to_transforms(self, pixel_size: float) -> FloatArray:
-        """Return IMOD transforms (tilt, 2, 3), centre-relative, pixels."""
+        """Return IMOD transforms (tilt, 2, 3), centre-relative, pixels, without the local field."""
         linear = np.linalg.inv(self.image_matrix())
         shift = -np.einsum("tij,tj->ti", linear, self.shift) / pixel_size
         return np.concatenate([linear, shift[:, :, None]], axis=2)
@@ -303,21 +272,27 @@ class Projection:
         """Return the projection of some of the views."""
         return type(self).create(
             self.tilt_angle[views],
-            **{name: getattr(self, name)[views] for name in self.__slots__ if name != "tilt_angle"},
+            local=None if self.local is None else self.local[views],
+            **{name: values[views] for name, values in self._arrays() if name != "tilt_angle"},
         )
 
+    def _arrays(self) -> list[tuple[str, FloatArray]]:
+        """Return the values per view, the local field apart."""
+        return [(name, getattr(self, name)) for name in self.__slots__ if name != "local"]
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Projection) and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in self.__slots__
-        )
+        return isinstance(other, Projection) and self.digest() == other.digest()
 
     __hash__ = None  # type: ignore[assignment]  # arrays: use digest()
 
     def digest(self) -> str:
         """Return a hash of all values, the identity that a plan records."""
+        arrays = [values for _, values in self._arrays()]
+        if self.local is not None:
+            arrays += [getattr(self.local, name) for name in self.local.__slots__]
         state = hashlib.sha256()
-        for name in self.__slots__:
-            state.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        for values in arrays:
+            state.update(np.ascontiguousarray(values + 0.0).tobytes())
         return state.hexdigest()
 
     def image_matrix(self) -> FloatArray:
@@ -356,8 +331,12 @@ class Projection:
         -------
         (tilt, point, 2) raw (x, y) from the image centre, A.
         """
-        linear = self.image_matrix() @ self.view_matrix()[:, :2]
-        found: FloatArray = np.einsum("tij,pj->tpi", linear, _points(points, 3))
+        place = _points(points, 3)
+        aligned: FloatArray = np.einsum("tij,pj->tpi", self.view_matrix()[:, :2], place)
+        if self.local is not None:
+            moved, slope = self.local.at(place[:, 0], place[:, 1])
+            aligned += moved + place[None, :, 2, None] * slope
+        found: FloatArray = np.einsum("tij,tpj->tpi", self.image_matrix(), aligned)
         return found + self.shift[:, None]
 
     def height(self, points: ArrayLike) -> FloatArray:
@@ -369,7 +348,7 @@ class Projection:
         """Return the aligned (u, v) of raw positions: the inverse on the tilt-axis plane.
 
         The plane is the one through the tilt axis and perpendicular to the beam, where u and v
-        are lengths in the specimen.
+        are lengths in the specimen. A local field is not undone.
 
         Parameters
         ----------
@@ -401,8 +380,13 @@ class Projection:
         Raises
         ------
         GeometryError
-            Where a view sees the plane edge-on.
+            Where a view sees the plane edge-on, and for a local field, which has no closed inverse.
         """
+        if self.local is not None:
+            raise GeometryError(
+                "a local field cannot be inverted in closed form; drop it with "
+                "dataclasses.replace(projection, local=None)"
+            )
         view = self.view_matrix()
         plane = view[:, :2, :2]
         edge_on = np.flatnonzero(np.abs(np.linalg.det(plane)) < 1e-9)
@@ -417,13 +401,19 @@ class Projection:
 
     def moved_origin(self, point: ArrayLike) -> Self:
         """Return the same projection with the specimen's origin at `point` (x, y, z), A."""
-        return replace(self, shift=self.project(np.asarray(point)[None])[:, 0])
+        linear = self.image_matrix() @ self.view_matrix()[:, :2]
+        return replace(
+            self,
+            shift=self.shift + linear @ np.asarray(point, np.float64),
+            local=None if self.local is None else self.local.moved_origin(point),
+        )
 
     def slab_model(self) -> SlabModel:
         """Return the form that resampling and back-projection use.
 
         With ``v' = v / (cos a + f_v sin a)`` and ``u' = u - v' sin a (sin t + f_u)`` the depth
-        enters u' through z alone, and v' through a shear ``y - z tan(a - atan f_v)``.
+        enters u' through z alone, and v' through a shear ``y - z tan(a - atan f_v)``. A local field
+        comes on top.
 
         Raises
         ------
@@ -452,6 +442,23 @@ class Projection:
             sin_z=(cos_a + shear * sin_a) * sine,
             shear=shear,
         )
+
+
+def _polar(matrix: NDArray[np.floating]) -> dict[str, Any]:
+    """Return rotation, magnification, stretch and skew of (tilt, 2, 2) image matrices.
+
+    ``matrix = R P`` with P symmetric: for 2 x 2 the rotation has this closed form, exact for any
+    matrix of positive determinant.
+    """
+    angle = np.arctan2(matrix[:, 1, 0] - matrix[:, 0, 1], matrix[:, 0, 0] + matrix[:, 1, 1])
+    symmetric = np.swapaxes(_rotation(angle), 1, 2) @ matrix
+    magnification = (symmetric[:, 0, 0] + symmetric[:, 1, 1]) / 2
+    return {
+        "tilt_axis_angle": np.rad2deg(angle),
+        "magnification": magnification,
+        "stretch": (symmetric[:, 0, 0] - symmetric[:, 1, 1]) / (2 * magnification),
+        "skew": (symmetric[:, 0, 1] + symmetric[:, 1, 0]) / (2 * magnification),
+    }
 
 
 def _rotation(angle: FloatArray) -> FloatArray:
