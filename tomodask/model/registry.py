@@ -1,4 +1,4 @@
-"""What a tilt series, an alignment and a tomogram are: one registry of variables.
+"""What every dataset of a store holds: one registry of variables, and one check against it.
 
 Every name, dimension, type and unit that appears in a dataset or a store stands here once;
 readers, graph builders and writers refer to it.
@@ -7,42 +7,28 @@ readers, graph builders and writers refer to it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import xarray as xr
 
-from tomodask.errors import ProductMissingError, SchemaError
-from tomodask.geometry import Projection
+from tomodask.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import xarray as xr
+
 __all__ = [
-    "ALIGNMENT",
     "CHECKSUMS",
-    "CLEANING",
-    "CURATION",
-    "MOTION",
-    "MOVIES",
     "REGISTRY",
+    "SCHEMA_VERSION",
     "SLAB",
-    "TILT_SERIES",
-    "TOMOGRAM",
     "Group",
     "Variable",
-    "alignment_dataset",
     "layer_depth",
-    "nominal_projection",
-    "projection_of",
-    "provenance",
     "validate",
+    "variable_attributes",
 ]
-
-#: Packages whose versions a result records.
-_SOFTWARE = ("tomodask", "numpy", "scipy", "numba", "zarr")
 
 #: Rows along the tilt axis that are stored, and computed, as one slab.
 SLAB = 64
@@ -50,7 +36,16 @@ SLAB = 64
 #: Version of this registry, written into every store.
 SCHEMA_VERSION = 1
 
-Group = Literal["movies", "motion", "tilt_series", "cleaning", "curation", "alignment", "tomogram"]
+Group = Literal[
+    "movies",
+    "motion",
+    "tilt_series",
+    "cleaning",
+    "curation",
+    "alignment",
+    "landmarks",
+    "tomogram",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +196,56 @@ ALIGNMENT: tuple[Variable, ...] = (
     Variable("z_factor_v", ("tilt",), "f", "", "v displacement per height", required=False),
     Variable("score", ("tilt",), "f", "", "correlation of the view's shift", required=False),
     Variable("found", ("tilt",), "b", "", "shift found, not interpolated", required=False),
+    Variable(
+        "error", ("tilt",), "f", "angstrom", "error to be expected of a point, RMS", required=False
+    ),
+    Variable(
+        "mean_residual", ("tilt",), "f", "angstrom", "mean residual of landmarks", required=False
+    ),
+    *(
+        Variable(name, ("tilt", "knot_y", "knot_x"), "f", units, meaning, required=False)
+        for name, units, meaning in (
+            ("local_shift_u", "angstrom", "local displacement along u at z = 0"),
+            ("local_shift_v", "angstrom", "local displacement along v at z = 0"),
+            ("local_slope_u", "", "local displacement along u per height"),
+            ("local_slope_v", "", "local displacement along v per height"),
+        )
+    ),
+    *(
+        Variable(
+            f"knot_{axis}",
+            (f"knot_{axis}",),
+            "f",
+            "angstrom",
+            f"specimen {axis} of the local field's knots",
+            coordinate=True,
+            required=False,
+        )
+        for axis in "yx"
+    ),
     Variable("tilt_offset", (), "f", "degree", "added to every tilt angle", required=False),
     Variable(
         "z_shift", (), "f", "angstrom", "height placed at the tomogram's centre", required=False
     ),
     Variable("thickness", (), "f", "angstrom", "thickness of the specimen", required=False),
+)
+
+LANDMARKS: tuple[Variable, ...] = (
+    Variable("landmark_of", ("observation",), "i", "", "landmark that is seen"),
+    Variable("view", ("observation",), "i", "", "view of the series that it is seen in"),
+    Variable("y", ("observation",), "f", "angstrom", "raw y from the image centre"),
+    Variable("x", ("observation",), "f", "angstrom", "raw x from the image centre"),
+    Variable("residual_y", ("observation",), "f", "angstrom", "prediction less measurement, y"),
+    Variable("residual_x", ("observation",), "f", "angstrom", "prediction less measurement, x"),
+    Variable("weight", ("observation",), "f", "", "robust weight in the solution, 0 to 1"),
+    Variable("source", ("observation",), "U", "", "tracked, filled (predicted) or edited"),
+    Variable("number", ("landmark",), "i", "", "its number, kept when others are deleted"),
+    Variable("specimen_z", ("landmark",), "f", "angstrom", "specimen z, NaN where not solved"),
+    Variable("specimen_y", ("landmark",), "f", "angstrom", "specimen y"),
+    Variable("specimen_x", ("landmark",), "f", "angstrom", "specimen x"),
+    Variable("surface", ("landmark",), "i", "", "1 the lower, 2 the upper, 0 not told apart"),
+    Variable("chosen", ("landmark",), "b", "", "whether it takes part in the solution"),
+    Variable("score", ("landmark",), "f", "", "how good a landmark it is, 0 the best"),
 )
 
 TOMOGRAM: tuple[Variable, ...] = (
@@ -222,6 +262,7 @@ REGISTRY: Mapping[Group, tuple[Variable, ...]] = {
     "cleaning": CLEANING,
     "curation": CURATION,
     "alignment": ALIGNMENT,
+    "landmarks": LANDMARKS,
     "tomogram": TOMOGRAM,
 }
 
@@ -285,171 +326,3 @@ def layer_depth(heights: int) -> int:
     """
     layers = max(1, round(heights / 64))
     return -(-heights // (layers * 4)) * 4
-
-
-_ALIGNMENT_FIELDS = (
-    "tilt_angle",
-    "tilt_axis_angle",
-    "magnification",
-    "stretch",
-    "skew",
-    "x_tilt",
-)
-
-
-def alignment_dataset(
-    projection: Projection,
-    *,
-    method: str,
-    attributes: Mapping[str, Any] | None = None,
-    **extra: Any,
-) -> xr.Dataset:
-    """Return the alignment that a projection is.
-
-    Parameters
-    ----------
-    projection
-        One value per view.
-    method
-        How it was found, e.g. "coarse" or "imported".
-    attributes
-        Provenance.
-    **extra
-        Further variables of the registry, per tilt or scalar.
-
-    Returns
-    -------
-    xarray.Dataset with dimension ``tilt``.
-    """
-    values: dict[str, Any] = {name: getattr(projection, name) for name in _ALIGNMENT_FIELDS}
-    values |= {
-        "shift_y": projection.shift[:, 1],
-        "shift_x": projection.shift[:, 0],
-        "z_factor_u": projection.z_factor[:, 0],
-        "z_factor_v": projection.z_factor[:, 1],
-    }
-    values |= extra
-    variables = {
-        variable.name: (
-            variable.dims,
-            np.asarray(values[variable.name], bool if variable.kind == "b" else np.float64),
-            variable_attributes("alignment", variable.name),
-        )
-        for variable in ALIGNMENT
-        if variable.name in values
-    }
-    dataset = xr.Dataset(variables, attrs={"method": method, **(attributes or {})})
-    validate(dataset, "alignment", source=f"{method} alignment")
-    return dataset
-
-
-def projection_of(alignment: xr.Dataset) -> Projection:
-    """Return the projection of an alignment, tilt offset and z shift applied.
-
-    Raises
-    ------
-    SchemaError
-        If a variable is missing.
-    GeometryError
-        If a value makes no view.
-    """
-    validate(alignment, "alignment", source="alignment")
-
-    def get(name: str, default: float) -> Any:
-        return alignment[name].values if name in alignment else default
-
-    tilt = alignment["tilt_angle"].values
-    zero = np.zeros(tilt.shape)
-    projection = Projection.create(
-        tilt + get("tilt_offset", 0.0),
-        tilt_axis_angle=alignment["tilt_axis_angle"].values,
-        shift=np.stack([alignment["shift_x"].values, alignment["shift_y"].values], axis=-1),
-        magnification=alignment["magnification"].values,
-        stretch=get("stretch", 0.0),
-        skew=get("skew", 0.0),
-        x_tilt=get("x_tilt", 0.0),
-        z_factor=np.stack([zero + get("z_factor_u", 0.0), zero + get("z_factor_v", 0.0)], axis=-1),
-    )
-    height = float(get("z_shift", 0.0))
-    return projection.moved_origin((0.0, 0.0, height)) if height else projection
-
-
-def nominal_projection(series: xr.Dataset) -> Projection:
-    """Return the projection of a tilt series as recorded: no shifts, the nominal tilt axis."""
-    return Projection.create(
-        series["tilt_angle"].values, tilt_axis_angle=float(series.attrs.get("tilt_axis_angle", 0.0))
-    )
-
-
-def provenance(step: str, **parameters: Any) -> dict[str, Any]:
-    """Return what a result says of its origin: the step, its parameters, the versions.
-
-    It holds nothing of when, where or by whom, so that equal results are equal to the last byte.
-    """
-    return {
-        "step": step,
-        **parameters,
-        "software": {name: _version(name) for name in _SOFTWARE},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def mark_stored(images: xr.DataArray, folder: Path) -> None:
-    """Note on lazy images from which stored array they are read."""
-    images.encoding["stored"] = (str(folder), images.data.name)
-
-
-def stored_folder(images: xr.DataArray) -> Path | None:
-    """Return the stored array that lazy images are, None where they were changed since."""
-    folder, name = images.encoding.get("stored", (None, None))
-    return Path(folder) if folder and getattr(images.data, "name", None) == name else None
-
-
-def mark_edited(images: xr.DataArray, cleaning: Path, digest: str) -> None:
-    """Note on stored images which of their pixels are mended when they are read."""
-    images.encoding["edited"] = (str(cleaning), digest)
-
-
-def edits_of(images: xr.DataArray) -> tuple[Path, str] | None:
-    """Return the folder and the digest of the edits of stored images, None where there are none."""
-    folder, digest = images.encoding.get("edited", (None, ""))
-    return (Path(folder), digest) if folder else None
-
-
-def tilt_series_of(series: xr.DataTree) -> xr.Dataset:
-    """Return the images of a series with their coordinates.
-
-    Raises
-    ------
-    ProductMissingError
-        If its movies have not been corrected yet.
-    """
-    if "tilt_series" not in series.children:
-        raise ProductMissingError(
-            f"{series.name} has movies but no images yet: make them with 'tomodask motion'"
-        )
-    return series["tilt_series"].to_dataset()
-
-
-def views_of(series: xr.DataTree) -> xr.Dataset:
-    """Return the coordinates of a series' views: of its images, or of its movies before those."""
-    return series["tilt_series" if "tilt_series" in series.children else "movies"].to_dataset()
-
-
-def views_with_image(tilt_series: xr.Dataset) -> list[int]:
-    """Return the views that have an image: not those whose movie could not be used."""
-    if "has_image" not in tilt_series.coords:
-        return list(range(tilt_series.sizes["tilt"]))
-    return [int(view) for view in np.flatnonzero(tilt_series["has_image"].values)]
-
-
-def series_path(tree: xr.DataTree) -> Path | None:
-    """Return the store a tree was opened from, None for one made in memory."""
-    source = tree.root.encoding.get("source")
-    return None if source is None else Path(source)

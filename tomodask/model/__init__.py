@@ -1,0 +1,55 @@
+"""What a tilt series, an alignment, landmarks and a tomogram are.
+
+* ``registry``: the variables of every dataset, and the check against them;
+* ``alignments``: the projection that an alignment is;
+* ``series``: the parts of an opened series;
+* ``provenance``: what a result says of its origin.
+"""
+
+from tomodask.model.alignments import alignment_dataset, nominal_projection, projection_of
+from tomodask.model.provenance import provenance
+from tomodask.model.registry import (
+    CHECKSUMS,
+    REGISTRY,
+    SCHEMA_VERSION,
+    SLAB,
+    Group,
+    Variable,
+    layer_depth,
+    validate,
+    variable_attributes,
+)
+from tomodask.model.series import (
+    edits_of,
+    mark_edited,
+    mark_stored,
+    series_path,
+    stored_folder,
+    tilt_series_of,
+    views_of,
+    views_with_image,
+)
+
+__all__ = [
+    "CHECKSUMS",
+    "REGISTRY",
+    "SCHEMA_VERSION",
+    "SLAB",
+    "Group",
+    "Variable",
+    "alignment_dataset",
+    "edits_of",
+    "layer_depth",
+    "mark_edited",
+    "mark_stored",
+    "nominal_projection",
+    "projection_of",
+    "provenance",
+    "series_path",
+    "stored_folder",
+    "tilt_series_of",
+    "validate",
+    "variable_attributes",
+    "views_of",
+    "views_with_image",
+]

@@ -1,0 +1,79 @@
+"""The parts of an opened series, and what its lazy images know of where they are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomodask.errors import ProductMissingError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = [
+    "edits_of",
+    "mark_edited",
+    "mark_stored",
+    "series_path",
+    "stored_folder",
+    "tilt_series_of",
+    "views_of",
+    "views_with_image",
+]
+
+
+def mark_stored(images: xr.DataArray, folder: Path) -> None:
+    """Note on lazy images from which stored array they are read."""
+    images.encoding["stored"] = (str(folder), images.data.name)
+
+
+def stored_folder(images: xr.DataArray) -> Path | None:
+    """Return the stored array that lazy images are, None where they were changed since."""
+    folder, name = images.encoding.get("stored", (None, None))
+    return Path(folder) if folder and getattr(images.data, "name", None) == name else None
+
+
+def mark_edited(images: xr.DataArray, cleaning: Path, digest: str) -> None:
+    """Note on stored images which of their pixels are mended when they are read."""
+    images.encoding["edited"] = (str(cleaning), digest)
+
+
+def edits_of(images: xr.DataArray) -> tuple[Path, str] | None:
+    """Return the folder and the digest of the edits of stored images, None where there are none."""
+    folder, digest = images.encoding.get("edited", (None, ""))
+    return (Path(folder), digest) if folder else None
+
+
+def tilt_series_of(series: xr.DataTree) -> xr.Dataset:
+    """Return the images of a series with their coordinates.
+
+    Raises
+    ------
+    ProductMissingError
+        If its movies have not been corrected yet.
+    """
+    if "tilt_series" not in series.children:
+        raise ProductMissingError(
+            f"{series.name} has movies but no images yet: make them with 'tomodask motion'"
+        )
+    return series["tilt_series"].to_dataset()
+
+
+def views_of(series: xr.DataTree) -> xr.Dataset:
+    """Return the coordinates of a series' views: of its images, or of its movies before those."""
+    return series["tilt_series" if "tilt_series" in series.children else "movies"].to_dataset()
+
+
+def views_with_image(tilt_series: xr.Dataset) -> list[int]:
+    """Return the views that have an image: not those whose movie could not be used."""
+    if "has_image" not in tilt_series.coords:
+        return list(range(tilt_series.sizes["tilt"]))
+    return [int(view) for view in np.flatnonzero(tilt_series["has_image"].values)]
+
+
+def series_path(tree: xr.DataTree) -> Path | None:
+    """Return the store a tree was opened from, None for one made in memory."""
+    source = tree.root.encoding.get("source")
+    return None if source is None else Path(source)
