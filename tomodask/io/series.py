@@ -9,6 +9,7 @@
         cleaning/               which pixels are mended when the images are read
         curation/               which views take part, and why not
         alignments/<name>/      one dataset each, side by side
+        landmarks/<name>/       the points that an alignment of that name was solved from
         tomograms/<name>/full/  OME-Zarr multiscale
 
 What is decided later (curation) wins over what was imported, which stays as it is.
@@ -64,12 +65,15 @@ __all__ = [
     "images_folder",
     "images_grid",
     "imported_views",
+    "landmark_names",
     "open_series",
     "read_alignment",
+    "read_landmarks",
     "tomogram_folder",
     "tomogram_names",
     "write_alignment",
     "write_coordinates",
+    "write_landmarks",
 ]
 
 #: Tables that a store has once.
@@ -187,8 +191,9 @@ def open_series(path: str | Path) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree with those of the nodes ``movies``, ``motion``, ``tilt_series``,
-    ``cleaning``, ``curation``, ``alignments/<name>`` and ``tomograms/<name>/full/<level>`` that
-    there are. ``included`` and ``reason`` are those of the curation where there is one.
+    ``cleaning``, ``curation``, ``alignments/<name>``, ``landmarks/<name>`` and
+    ``tomograms/<name>/full/<level>`` that there are. ``included`` and ``reason`` are those of the
+    curation where there is one.
 
     Raises
     ------
@@ -219,6 +224,8 @@ def open_series(path: str | Path) -> xr.DataTree:
             nodes[group] = _curated(nodes[group], nodes["curation"], f"{path} {group}")
     for name in alignment_names(path):
         nodes[f"alignments/{name}"] = read_alignment(path, name)
+    for name in landmark_names(path):
+        nodes[f"landmarks/{name}"] = read_landmarks(path, name)
     for name in tomogram_names(path):
         folder = tomogram_folder(path, name)
         for level in sorted(folder.glob("[0-9]*"), key=lambda level: int(level.name)):
@@ -345,3 +352,30 @@ def write_alignment(
             f"{path} has an alignment {name!r} already; give another --name, or --overwrite"
         )
     write_table(path, f"alignments/{name}", alignment, "alignment")
+
+
+def landmark_names(path: Path) -> list[str]:
+    """Return the names of the stored landmarks."""
+    return table_names(path / "landmarks")
+
+
+def read_landmarks(path: Path, name: str) -> xr.Dataset:
+    """Return stored landmarks, loaded.
+
+    Raises
+    ------
+    ProductMissingError
+        If there are none of that name; the message lists those there are.
+    """
+    if not has_table(path, f"landmarks/{name}"):
+        there = ", ".join(landmark_names(path)) or "none yet"
+        raise ProductMissingError(
+            f"{path} has no landmarks {name!r} (there: {there}); make them with 'tomodask align "
+            "--method beads' or '--method patches', or import them with 'tomodask landmarks'"
+        )
+    return read_table(path, f"landmarks/{name}", "landmarks")
+
+
+def write_landmarks(path: Path, name: str, landmarks: xr.Dataset) -> None:
+    """Store landmarks under a name, in place of those of that name; whole or not at all."""
+    write_table(path, f"landmarks/{check_name(name)}", landmarks, "landmarks")

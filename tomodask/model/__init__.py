@@ -2,11 +2,21 @@
 
 * ``registry``: the variables of every dataset, and the check against them;
 * ``alignments``: the projection that an alignment is;
+* ``landmarks``: landmarks as a table, and edits of it;
 * ``series``: the parts of an opened series;
 * ``provenance``: what a result says of its origin.
 """
 
 from tomodask.model.alignments import alignment_dataset, nominal_projection, projection_of
+from tomodask.model.landmarks import (
+    edit_landmarks,
+    history_of,
+    landmarks_dataset,
+    measured_observations,
+    missing_views,
+    observation_index,
+    undo_edit,
+)
 from tomodask.model.provenance import provenance
 from tomodask.model.registry import (
     CHECKSUMS,
@@ -38,16 +48,23 @@ __all__ = [
     "Group",
     "Variable",
     "alignment_dataset",
+    "edit_landmarks",
     "edits_of",
+    "history_of",
+    "landmarks_dataset",
     "layer_depth",
     "mark_edited",
     "mark_stored",
+    "measured_observations",
+    "missing_views",
     "nominal_projection",
+    "observation_index",
     "projection_of",
     "provenance",
     "series_path",
     "stored_folder",
     "tilt_series_of",
+    "undo_edit",
     "validate",
     "variable_attributes",
     "views_of",
