@@ -1,0 +1,21 @@
+"""Bundle adjustment: the geometry of a tilt series from where landmarks were seen in it."""
+
+from tomodask.kernels.bundle.adjust import solve
+from tomodask.kernels.bundle.automatic import automatic_variables
+from tomodask.kernels.bundle.cameras import project, triangulate
+from tomodask.kernels.bundle.observations import Observations
+from tomodask.kernels.bundle.solution import Solution, predict
+from tomodask.kernels.bundle.variables import Freedom, Mapping, Variables
+
+__all__ = [
+    "Freedom",
+    "Mapping",
+    "Observations",
+    "Solution",
+    "Variables",
+    "automatic_variables",
+    "predict",
+    "project",
+    "solve",
+    "triangulate",
+]
