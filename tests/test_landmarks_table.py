@@ -117,5 +117,5 @@ def test_landmarks_without_points_are_a_table_too(tmp_path: Path) -> None:
     write_table(tmp_path / "a.zarr", "landmarks/none", empty, "landmarks")
     found = read_table(tmp_path / "a.zarr", "landmarks/none", "landmarks")
     assert found.sizes["observation"] == found.sizes["landmark"] == 0
-    one = edit_landmarks(found, "add", points={(0, 3): (1.0, 1.0, "edited")})
-    assert rows(one) == {(0, 3, 1.0, 1.0, "edited")}
+    one = edit_landmarks(found, "add", points={(1, 3): (1.0, 1.0, "edited")})
+    assert rows(one) == {(1, 3, 1.0, 1.0, "edited")}

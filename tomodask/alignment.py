@@ -9,30 +9,53 @@ from typing import TYPE_CHECKING, Literal
 import dask
 import numpy as np
 
+from tomodask.bead_alignment import beads_alignment
 from tomodask.engine.events import Event
+from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.graph.align_coarse import coarse_alignment_dataset
-from tomodask.io.series import check_name, open_series, write_alignment
-from tomodask.model import projection_of, tilt_series_of
+from tomodask.io.series import (
+    check_name,
+    landmark_names,
+    open_series,
+    read_landmarks,
+    write_alignment,
+    write_landmarks,
+)
+from tomodask.model import carry_edits, projection_of, tilt_series_of
+from tomodask.patch_alignment import patches_alignment
+from tomodask.solving import solve_landmarks
 
 if TYPE_CHECKING:
     import xarray as xr
+    from distributed import Client
     from numpy.typing import NDArray
 
     from tomodask.engine.events import Listener
+    from tomodask.kernels.bundle import Variables
 
 __all__ = ["align", "store_alignment"]
+
+#: Landmarks of two alignments are the same where they lie so near to each other, A.
+_SAME_LANDMARK = 50.0
 
 
 def align(
     series: str | Path,
     *,
-    method: Literal["coarse"] = "coarse",
+    method: Literal["beads", "patches", "coarse"] = "coarse",
     name: str | None = None,
     tilt_axis: float | None = None,
     search_axis: bool = False,
+    bead_diameter: float | None = None,
+    landmarks: int = 25,
+    region: tuple[slice, slice] | None = None,
+    variables: Variables | None = None,
     reference: Literal["neighbour", "running"] = "running",
     overwrite: bool = False,
+    workers: int | None = None,
+    memory_limit: str | float | None = None,
+    scheduler: str | Client = "threads",
     progress: Listener | None = None,
 ) -> xr.Dataset:
     """Align a tilt series and store the alignment; nothing is applied to the images.
@@ -42,63 +65,140 @@ def align(
     series
         Folder of the store.
     method
-        "coarse": shifts by correlation of cosine-stretched neighbours, outwards from the lowest
-        tilt.
+        "beads": gold beads are found in every view, followed through the series, and solved.
+        "patches": patches of the images are followed by correlation, and solved; for series
+        without gold. "coarse": shifts by correlation with other views, and nothing else.
     name
-        Name of the alignment; the method's by default.
+        Name of the alignment, and of its landmarks; the method's by default.
     tilt_axis
         Angle of the tilt axis, degrees CCW from +y; by default the recorded one, and where none
-        is recorded it is searched for.
+        is recorded it is searched for. Landmarks refine it: it may be 20 degrees off.
     search_axis
         Whether to search for the axis although it is recorded.
+    bead_diameter
+        Of the gold beads, nm; measured in the images by default.
+    landmarks
+        Beads that the alignment rests on, at most; all that are found are kept.
+    region
+        (y, x) ranges of the raw images, pixels, that patches are taken from; all by default.
+    variables
+        What the solution may vary and how freely; chosen from the data by default.
     reference
-        Correlate with the running sum of the views aligned so far, or with the neighbour alone.
+        Of the coarse alignment: correlate with the running sum of the views aligned so far, or
+        with the neighbour alone.
     overwrite
-        Whether an alignment of that name is replaced.
+        Whether an alignment of that name is replaced. What was edited by hand in its landmarks
+        is carried over to the new ones.
+    workers, memory_limit, scheduler
+        As in ``tomodask.store``.
     progress
         Told of the progress.
 
     Returns
     -------
     xarray.Dataset
-        The alignment, as stored.
+        The alignment, as stored. Its landmarks are stored beside it: see ``open_landmarks``.
 
     Raises
     ------
     DataError
-        If views are constant or not finite, fewer than two are included, or most of them do not
-        correlate with others beyond chance.
+        If views are constant or not finite, too few are included, or they cannot be aligned this
+        way; the message says why and what to do instead.
     ParameterError
-        If the name is taken and `overwrite` is false.
+        If the name is taken and `overwrite` is false, or an option belongs to another method.
 
     Warns
     -----
     TomodaskWarning
-        Where views' shifts were not found, and where the axis, and so the hand, was searched for.
+        Where views were not found, where the data do not hold a variable, and where the axis, and
+        so the hand, was searched for.
     """
-    if method != "coarse":
-        raise ParameterError(f"alignment method {method!r}: give 'coarse'")
+    if method not in ("beads", "patches", "coarse"):
+        raise ParameterError(f"alignment method {method!r}: give 'beads', 'patches' or 'coarse'")
+    if bead_diameter is not None and (method != "beads" or not bead_diameter > 0):
+        raise ParameterError(
+            f"bead diameter {bead_diameter} nm: give a positive number, with the method 'beads'"
+        )
+    if region is not None and method != "patches":
+        raise ParameterError("a region is for the method 'patches'")
     label = check_name(name or method)
     path = Path(series).expanduser().resolve()
     tree = open_series(path)
+    views = tilt_series_of(tree)
     if "alignments" in tree.children and label in tree["alignments"].children and not overwrite:
         raise ParameterError(
             f"{path} has an alignment {label!r} already; give another name (--name), or replace "
             "it with overwrite=True (--overwrite)"
         )
-    if progress is not None:
-        progress(Event(kind="start", step=f"align {label}", stage="correlate", done=0, total=1))
+    axis = views.attrs.get("tilt_axis_angle") if tilt_axis is None else tilt_axis
+    axis = None if search_axis or axis is None else float(axis)
+    resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
+    table: xr.Dataset | None = None
+    if method == "beads":
+        table, alignment = beads_alignment(
+            views,
+            diameter=bead_diameter,
+            tilt_axis_angle=axis,
+            count=landmarks,
+            variables=variables,
+            resources=resources,
+            listen=progress,
+        )
+    elif method == "patches":
+        table, alignment = patches_alignment(
+            views,
+            tilt_axis_angle=axis,
+            region=region,
+            variables=variables,
+            resources=resources,
+            listen=progress,
+        )
+    else:
+        alignment = _coarse(
+            views,
+            label,
+            tilt_axis=tilt_axis,
+            search=search_axis,
+            reference=reference,
+            tell=progress,
+        )
+    if table is not None and label in landmark_names(path):
+        carried = carry_edits(read_landmarks(path, label), table, _SAME_LANDMARK)
+        if carried is not table:
+            table, alignment = solve_landmarks(carried, views, start=alignment, variables=variables)
+    if axis is None:
+        alignment.attrs["tilt_axis"] = "searched"
+    _judge(alignment, views["included"].values, str(path))
+    if table is not None:
+        write_landmarks(path, label, table)
+    write_alignment(path, label, alignment, overwrite=overwrite)
+    return alignment
+
+
+def _coarse(
+    views: xr.Dataset,
+    label: str,
+    *,
+    tilt_axis: float | None,
+    search: bool,
+    reference: Literal["neighbour", "running"],
+    tell: Listener | None,
+) -> xr.Dataset:
+    """Return the coarse alignment, computed."""
+
+    def event(kind: Literal["start", "task"], done: int) -> None:
+        if tell is not None:
+            tell(Event(kind=kind, step=f"align {label}", stage="correlate", done=done, total=1))
+
+    event("start", 0)
     with dask.config.set(scheduler="threads"):
         alignment = coarse_alignment_dataset(
-            tilt_series_of(tree),
+            views,
             tilt_axis_angle=tilt_axis,
             reference=reference,
-            search_axis=search_axis or None,
+            search_axis=search or None,
         ).compute()
-    _judge(alignment, tilt_series_of(tree)["included"].values, str(path))
-    write_alignment(path, label, alignment, overwrite=overwrite)
-    if progress is not None:
-        progress(Event(kind="task", step=f"align {label}", stage="correlate", done=1, total=1))
+    event("task", 1)
     return alignment
 
 
@@ -107,9 +207,8 @@ def _judge(alignment: xr.Dataset, included: NDArray[np.bool_], path: str) -> Non
     lost = np.flatnonzero(included & ~alignment["found"].values)
     if 2 * len(lost) > np.count_nonzero(included):
         raise DataError(
-            f"{path}: {len(lost)} of {np.count_nonzero(included)} views do not correlate with "
-            "others beyond chance; look at the images, exclude what is dark or blank, or give the "
-            "right tilt axis"
+            f"{path}: {len(lost)} of {np.count_nonzero(included)} views fit to no others beyond "
+            "chance; look at the images, exclude what is dark or blank, or give the right tilt axis"
         )
     if len(lost):
         warnings.warn(
@@ -118,6 +217,8 @@ def _judge(alignment: xr.Dataset, included: NDArray[np.bool_], path: str) -> Non
             TomodaskWarning,
             stacklevel=3,
         )
+    for text in alignment.attrs.get("warnings", []):
+        warnings.warn(text, TomodaskWarning, stacklevel=3)
     if alignment.attrs.get("tilt_axis") == "searched":
         warnings.warn(
             "the tilt axis was searched for: turned by 180 degrees it fits as well, and gives the "

@@ -197,6 +197,12 @@ class Landmarks:
         """Return the included views in which each landmark is not measured, by its number."""
         return missing_views(self.table, self._views["included"].values)
 
+    def picture(self, path: str | Path) -> Path:
+        """Write the figure of :meth:`plot` as a PNG file, and return the file."""
+        from tomodask.view.landmark_plots import landmarks_png
+
+        return landmarks_png(self.table, self._views, path, title=self.summary()[0])
+
     def plot(self) -> Figure:
         """Return a figure of residuals, tracks and specimen positions."""
         from tomodask.view.landmark_plots import landmarks_figure
@@ -271,7 +277,7 @@ class Landmarks:
             Its number; a new landmark by default.
         """
         numbers = self.table["number"].values
-        number = int(numbers.max(initial=-1)) + 1 if landmark is None else landmark
+        number = int(numbers.max(initial=0)) + 1 if landmark is None else landmark
         if landmark is not None:
             self._check(landmark)
         for view in places:

@@ -9,6 +9,7 @@
 
 from tomodask.model.alignments import alignment_dataset, nominal_projection, projection_of
 from tomodask.model.landmarks import (
+    carry_edits,
     edit_landmarks,
     history_of,
     landmarks_dataset,
@@ -30,6 +31,7 @@ from tomodask.model.registry import (
     variable_attributes,
 )
 from tomodask.model.series import (
+    EditKind,
     edits_of,
     mark_edited,
     mark_stored,
@@ -45,9 +47,11 @@ __all__ = [
     "REGISTRY",
     "SCHEMA_VERSION",
     "SLAB",
+    "EditKind",
     "Group",
     "Variable",
     "alignment_dataset",
+    "carry_edits",
     "edit_landmarks",
     "edits_of",
     "history_of",

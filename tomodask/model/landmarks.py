@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "carry_edits",
     "edit_landmarks",
     "history_of",
     "landmarks_dataset",
@@ -33,8 +34,8 @@ __all__ = [
 
 #: Attribute that holds the edits, so that they can be undone after the table was stored.
 _HISTORY = "history"
-#: What is known of an observation before it is solved.
-_UNSOLVED = {"residual_y": np.nan, "residual_x": np.nan, "weight": np.nan}
+#: What is not known of an observation that was set by hand.
+_UNSOLVED = dict.fromkeys(("residual_y", "residual_x", "error", "weight"), np.nan)
 
 
 def landmarks_dataset(
@@ -76,7 +77,7 @@ def landmarks_dataset(
         "x": place[:, 0],
         "source": np.broadcast_to(np.asarray(source, str), of.shape),
         **{name: np.full(len(of), value) for name, value in _UNSOLVED.items()},
-        "number": np.arange(count),
+        "number": np.arange(1, count + 1),
         **{f"specimen_{axis}": np.full(count, np.nan) for axis in "zyx"},
         "surface": np.zeros(count, np.int64),
         "chosen": np.ones(count, bool),
@@ -193,6 +194,65 @@ def undo_edit(table: xr.Dataset) -> tuple[xr.Dataset, str]:
         restored = _without_landmark(restored, number)
     restored.attrs[_HISTORY] = json.dumps(history)
     return restored, str(note["edit"])
+
+
+def carry_edits(old: xr.Dataset, new: xr.Dataset, reach: float) -> xr.Dataset:
+    """Return new landmarks with what a person had edited in old ones of the same series.
+
+    Landmarks are the same where their measured points lie within `reach` of each other in most of
+    the views that both are seen in. Points set or deleted by hand take the place of what was
+    tracked; landmarks made by hand are added, those deleted are left out.
+
+    Parameters
+    ----------
+    old, new
+        Tables of landmarks.
+    reach
+        A.
+    """
+    by_hand = np.isin(old["source"].values, ("edited", "deleted"))
+    touched = {number for note in _history(old) for number, _ in note["chosen"]}
+    places = {number: _places(new, index) for index, number in enumerate(new["number"].values)}
+    free = int(new["number"].values.max(initial=0)) + 1
+    points: dict[tuple[int, int], tuple[float, float, str]] = {}
+    chosen: dict[int, bool] = {}
+    for index, number in enumerate(old["number"].values.tolist()):
+        mine = by_hand & (old["landmark_of"].values == index)
+        if not mine.any() and number not in touched:
+            continue
+        track = _places(old, index)
+        same = max(places, key=lambda other: _agreement(track, places[other], reach), default=-1)
+        if same < 0 or _agreement(track, places[same], reach) <= 0.5:
+            if not old["chosen"].values[index]:
+                continue
+            same, free = free, free + 1
+            mine = old["landmark_of"].values == index
+        for at in np.flatnonzero(mine):
+            x, y = float(old["x"].values[at]), float(old["y"].values[at])
+            points[int(same), int(old["view"].values[at])] = (x, y, str(old["source"].values[at]))
+        if number in touched:
+            chosen[int(same)] = bool(old["chosen"].values[index])
+    if not points and not chosen:
+        return new
+    return edit_landmarks(new, "edits of the landmarks before", points=points, chosen=chosen)
+
+
+def _places(table: xr.Dataset, index: int) -> dict[int, tuple[float, float]]:
+    """Return where a landmark is measured, by view."""
+    mine = (table["landmark_of"].values == index) & (table["source"].values != "filled")
+    columns = (table[name].values[mine].tolist() for name in ("view", "x", "y"))
+    return {view: (x, y) for view, x, y in zip(*columns, strict=True)}
+
+
+def _agreement(
+    one: dict[int, tuple[float, float]], other: dict[int, tuple[float, float]], reach: float
+) -> float:
+    """Return the part of the common views in which two landmarks lie at the same place."""
+    common = one.keys() & other.keys()
+    if not common:
+        return 0.0
+    near = [np.hypot(*np.subtract(one[view], other[view])) < reach for view in common]
+    return float(np.mean(near))
 
 
 def history_of(table: xr.Dataset) -> list[str]:

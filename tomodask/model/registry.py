@@ -41,6 +41,7 @@ Group = Literal[
     "motion",
     "tilt_series",
     "cleaning",
+    "gold",
     "curation",
     "alignment",
     "landmarks",
@@ -160,6 +161,14 @@ CLEANING: tuple[Variable, ...] = (
     Variable("strength", ("edit",), "f", "", "standard deviations by which it stands out"),
 )
 
+GOLD: tuple[Variable, ...] = (
+    Variable("start", ("bound",), "i", "", "first disc of each view, and the end of the last"),
+    Variable("y", ("edit",), "f", "", "row of a disc's centre, index of the pixel"),
+    Variable("x", ("edit",), "f", "", "column of a disc's centre"),
+    Variable("radius", ("edit",), "f", "", "radius of a disc, pixels"),
+    Variable("landmark", ("edit",), "i", "", "number of the landmark, -1 for beads not tracked"),
+)
+
 CURATION: tuple[Variable, ...] = (
     _INCLUDED,
     replace(_REASON, required=True),
@@ -237,9 +246,10 @@ LANDMARKS: tuple[Variable, ...] = (
     Variable("x", ("observation",), "f", "angstrom", "raw x from the image centre"),
     Variable("residual_y", ("observation",), "f", "angstrom", "prediction less measurement, y"),
     Variable("residual_x", ("observation",), "f", "angstrom", "prediction less measurement, x"),
+    Variable("error", ("observation",), "f", "angstrom", "standard error of x and of y, if known"),
     Variable("weight", ("observation",), "f", "", "robust weight in the solution, 0 to 1"),
     Variable("source", ("observation",), "U", "", "tracked, filled (predicted) or edited"),
-    Variable("number", ("landmark",), "i", "", "its number, kept when others are deleted"),
+    Variable("number", ("landmark",), "i", "", "its number, kept when others are deleted; from 1"),
     Variable("specimen_z", ("landmark",), "f", "angstrom", "specimen z, NaN where not solved"),
     Variable("specimen_y", ("landmark",), "f", "angstrom", "specimen y"),
     Variable("specimen_x", ("landmark",), "f", "angstrom", "specimen x"),
@@ -260,6 +270,7 @@ REGISTRY: Mapping[Group, tuple[Variable, ...]] = {
     "motion": MOTION,
     "tilt_series": TILT_SERIES,
     "cleaning": CLEANING,
+    "gold": GOLD,
     "curation": CURATION,
     "alignment": ALIGNMENT,
     "landmarks": LANDMARKS,

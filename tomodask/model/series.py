@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
+    "EditKind",
     "edits_of",
     "mark_edited",
     "mark_stored",
@@ -22,6 +23,9 @@ __all__ = [
     "views_of",
     "views_with_image",
 ]
+
+#: Tables of edits that images may have.
+EditKind = Literal["cleaning", "gold"]
 
 
 def mark_stored(images: xr.DataArray, folder: Path) -> None:
@@ -35,15 +39,15 @@ def stored_folder(images: xr.DataArray) -> Path | None:
     return Path(folder) if folder and getattr(images.data, "name", None) == name else None
 
 
-def mark_edited(images: xr.DataArray, cleaning: Path, digest: str) -> None:
+def mark_edited(images: xr.DataArray, kind: EditKind, folder: Path, digest: str) -> None:
     """Note on stored images which of their pixels are mended when they are read."""
-    images.encoding["edited"] = (str(cleaning), digest)
+    images.encoding["edited"] = images.encoding.get("edited", {}) | {kind: (str(folder), digest)}
 
 
-def edits_of(images: xr.DataArray) -> tuple[Path, str] | None:
-    """Return the folder and the digest of the edits of stored images, None where there are none."""
-    folder, digest = images.encoding.get("edited", (None, ""))
-    return (Path(folder), digest) if folder else None
+def edits_of(images: xr.DataArray) -> dict[EditKind, tuple[Path, str]]:
+    """Return the folders and the digests of the tables of edits of stored images, by kind."""
+    tables = images.encoding.get("edited", {})
+    return {kind: (Path(folder), digest) for kind, (folder, digest) in tables.items()}
 
 
 def tilt_series_of(series: xr.DataTree) -> xr.Dataset:

@@ -1,0 +1,150 @@
+"""Alignment by gold beads: found in every view, followed through the series, solved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomodask.engine.gather import gathered
+from tomodask.errors import DataError
+from tomodask.graph.inputs import view_source
+from tomodask.kernels.beads import FILLED, align_beads, detect_beads, estimate_diameter
+from tomodask.model import landmarks_dataset, measured_observations, provenance
+from tomodask.solving import solution_tables
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from tomodask.engine.events import Listener
+    from tomodask.engine.workers import Resources
+    from tomodask.graph.aligned_views import ViewSource
+    from tomodask.kernels.beads import BeadAlignment, Detections
+    from tomodask.kernels.bundle import Variables
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["beads_alignment"]
+
+#: Arrays of an image's size that finding beads needs.
+_COPIES = 8
+#: Views of lowest tilt that the beads' diameter is estimated from.
+_VIEWS_FOR_DIAMETER = 3
+#: Standard deviations of an estimated diameter, as a part of it, beyond which it is not used.
+_VAGUE = 0.15
+_NM = 10.0
+
+
+def beads_alignment(
+    views: xr.Dataset,
+    *,
+    diameter: float | None,
+    tilt_axis_angle: float | None,
+    count: int,
+    variables: Variables | None,
+    resources: Resources,
+    listen: Listener | None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the landmarks and the alignment that gold beads give.
+
+    Parameters
+    ----------
+    views
+        A stored tilt series.
+    diameter
+        Of the beads, nm; estimated from the images when None.
+    tilt_axis_angle
+        Degrees, counter-clockwise from +y; searched when None.
+    count
+        Beads that the alignment rests on, at most.
+    variables
+        What may vary; chosen from the data when None.
+    resources, listen
+        Where views are searched, and who is told.
+
+    Raises
+    ------
+    DataError
+        If the series cannot be aligned by beads; the message says what to do instead.
+    """
+    source = view_source(views)
+    pixel = source.pixel_size
+    angles, included = views["tilt_angle"].values, views["included"].values.astype(bool)
+    used = [int(view) for view in np.flatnonzero(included)]
+    if len(used) < 3:
+        raise DataError(f"{len(used)} views are included; an alignment by beads needs three: more")
+    size = _diameter(source, angles, used) if diameter is None else diameter * _NM / pixel
+    task_bytes = 4 * _COPIES * int(np.prod(source.shape))
+    found = gathered(
+        "align beads",
+        _detect,
+        [(source, view, size) for view in used],
+        stage="find beads",
+        task_bytes=task_bytes,
+        resources=resources,
+        listen=listen,
+    )
+    detections: list[Detections | None] = [None] * len(angles)
+    for view, of_view in zip(used, found, strict=True):
+        detections[view] = of_view
+    result = align_beads(
+        source.read,
+        detections,
+        angles,
+        included,
+        shape=source.shape,
+        diameter=size,
+        tilt_axis_angle=tilt_axis_angle,
+        count=count,
+        variables=variables,
+    )
+    return _tables(result, pixel, estimated=diameter is None)
+
+
+def _detect(source: ViewSource, view: int, diameter: float) -> Detections:
+    return detect_beads(source.read(view), diameter)
+
+
+def _diameter(source: ViewSource, angles: FloatArray, used: list[int]) -> float:
+    """Return the beads' diameter as the views of lowest tilt show it, pixels."""
+    lowest = sorted(used, key=lambda view: abs(angles[view]))[:_VIEWS_FOR_DIAMETER]
+    found = estimate_diameter(np.stack([source.read(view) for view in lowest]))
+    if found.error > _VAGUE * found.diameter:
+        raise DataError(
+            f"the beads' diameter cannot be told from the images ({found.diameter:.1f} +- "
+            f"{found.error:.1f} pixels from {found.beads}); give it (--bead-diameter NM), or align "
+            "by patches"
+        )
+    return found.diameter
+
+
+def _tables(
+    result: BeadAlignment, pixel: float, *, estimated: bool
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the result as tables; the chosen landmarks come first, in their order."""
+    rest = np.setdiff1d(np.arange(len(result.points)), result.chosen)
+    order = np.concatenate([result.chosen, rest]).astype(np.int64)
+    source = result.source[order]
+    landmark, view = np.nonzero(source)
+    attributes: dict[str, Any] = {
+        "method": "beads",
+        "pixel_size": pixel,
+        "bead_diameter": result.diameter * pixel,
+        "bead_diameter_is": "estimated" if estimated else "given",
+        "notes": list(result.notes),
+        "provenance": provenance("align beads"),
+    }
+    landmarks = landmarks_dataset(
+        landmark=landmark,
+        view=view,
+        position=result.position[order][landmark, view] * pixel,
+        source=np.where(source[landmark, view] == FILLED, "filled", "tracked"),
+        attributes=attributes,
+        chosen=np.arange(len(order)) < len(result.chosen),
+        surface=result.surface[order],
+        score=result.score.total[order],
+    )
+    used = measured_observations(landmarks)
+    points = result.points[order]
+    return solution_tables(landmarks, used, result.solution, pixel, result.variables, points)

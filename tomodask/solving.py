@@ -1,0 +1,205 @@
+"""From landmarks to an alignment: the bundle adjustment of a series' landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomodask.errors import ParameterError
+from tomodask.geometry import Projection
+from tomodask.kernels.bundle import Freedom, Observations, Variables, automatic_variables, solve
+from tomodask.model import alignment_dataset, measured_observations, provenance
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from tomodask.kernels.bundle import Solution
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["describe_variables", "solution_tables", "solve_landmarks"]
+
+
+def solve_landmarks(
+    landmarks: xr.Dataset,
+    views: xr.Dataset,
+    *,
+    start: xr.Dataset | None = None,
+    variables: Variables | None = None,
+    tilt_axis_angle: float | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Solve the geometry of the views and the places of the landmarks.
+
+    Parameters
+    ----------
+    landmarks
+        A table of landmarks; what is filled, deleted or not chosen is not used.
+    views
+        The tilt series: "tilt_angle", and the attributes "pixel_size" and "tilt_axis_angle".
+    start
+        An alignment whose tilt axis is used where `tilt_axis_angle` is not given.
+    variables
+        What may vary, and how freely; chosen from the data by default.
+    tilt_axis_angle
+        Degrees, counter-clockwise from +y; may be wrong by 20 degrees, modulo 180.
+
+    Returns
+    -------
+    landmarks, alignment
+        The table with residuals, weights and specimen positions; and the alignment.
+
+    Raises
+    ------
+    DataError
+        If the landmarks do not determine a solution; the message says why.
+    ParameterError
+        If no tilt axis is known.
+    """
+    axis = tilt_axis_angle
+    if axis is None and start is not None:
+        axis = float(np.median(start["tilt_axis_angle"].values))
+    if axis is None:
+        axis = views.attrs.get("tilt_axis_angle")
+    if axis is None:
+        raise ParameterError("the tilt axis is unknown; give tilt_axis (--tilt-axis)")
+    pixel = float(views.attrs["pixel_size"])
+    used = measured_observations(landmarks)
+    observations = Observations.create(
+        landmarks["landmark_of"].values[used],
+        landmarks["view"].values[used],
+        np.stack([landmarks["x"].values[used], landmarks["y"].values[used]], axis=1) / pixel,
+    )
+    angles = views["tilt_angle"].values
+    if variables is None:
+        variables = automatic_variables(observations)
+    solution = solve(observations, angles, tilt_axis_angle=axis, variables=variables)
+    return solution_tables(landmarks, used, solution, pixel, variables)
+
+
+def solution_tables(
+    landmarks: xr.Dataset,
+    used: NDArray[np.bool_],
+    solution: Solution,
+    pixel_size: float,
+    variables: Variables,
+    points: FloatArray | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the landmarks with what a solution says of them, and the alignment that it is.
+
+    The origin is put where the view of lowest tilt sees it at its centre, half-way between the
+    lowest and the highest landmark.
+
+    Parameters
+    ----------
+    landmarks
+        A table of landmarks.
+    used
+        (observation,) those that the solution was made of, in their order.
+    solution
+        In pixels.
+    pixel_size
+        A.
+    variables
+        What was allowed to vary.
+    points
+        (landmark, 3) places of all landmarks, pixels; those of the solution by default.
+    """
+    origin = _origin(solution)
+    projection = Projection.from_cameras(
+        solution.matrix, solution.shift * pixel_size, solution.tilt_angle, x_tilt=solution.x_tilt
+    ).moved_origin(origin * pixel_size)
+    places = ((solution.points if points is None else points) - origin) * pixel_size
+    result = _with_residuals(landmarks, used, solution, pixel_size, projection, places)
+    of_view = [
+        solution.residual_length[result["view"].values[used] == view]
+        for view in range(len(projection))
+    ]
+    mean = [float(np.nanmean(one)) if np.isfinite(one).any() else np.nan for one in of_view]
+    alignment = alignment_dataset(
+        projection,
+        method=str(landmarks.attrs.get("method", "landmarks")),
+        attributes={
+            "mean_residual": solution.mean_residual * pixel_size,
+            "residual_deviation": solution.residual_deviation * pixel_size,
+            "leave_out_error": solution.leave_out_error * pixel_size,
+            "noise": solution.noise * pixel_size,
+            "error": float(np.sqrt(np.nanmean(solution.error**2))) * pixel_size,
+            "landmarks": int(np.isfinite(solution.points[:, 0]).sum()),
+            "observations": int(np.count_nonzero(solution.robust_weight > 0)),
+            "unknowns": float(solution.unknowns),
+            "variables": describe_variables(variables),
+            "warnings": list(solution.warnings),
+            "provenance": provenance("solve landmarks", variables=describe_variables(variables)),
+        },
+        found=solution.solved,
+        error=solution.error * pixel_size,
+        mean_residual=np.array(mean) * pixel_size,
+    )
+    return result, alignment
+
+
+def describe_variables(variables: Variables) -> dict[str, str]:
+    """Return how free each variable is, in words."""
+
+    def words(freedom: Any) -> str:
+        if not isinstance(freedom, Freedom):
+            return "mapped"
+        return f"grouped by {freedom.size}" if freedom.kind == "grouped" else freedom.kind
+
+    return {field.name: words(getattr(variables, field.name)) for field in fields(variables)}
+
+
+def _origin(solution: Solution) -> FloatArray:
+    """Return the point that becomes the specimen's origin, pixels."""
+    height = float((np.nanmin(solution.points[:, 2]) + np.nanmax(solution.points[:, 2])) / 2)
+    solved = np.flatnonzero(solution.solved)
+    lowest = solved[np.argmin(np.abs(solution.tilt_angle[solved]))]
+    matrix, shift = solution.matrix[lowest], solution.shift[lowest]
+    place = np.linalg.solve(matrix[:, :2], -(shift + matrix[:, 2] * height))
+    return np.array([*place, height])
+
+
+def _with_residuals(
+    landmarks: xr.Dataset,
+    used: NDArray[np.bool_],
+    solution: Solution,
+    pixel_size: float,
+    projection: Projection,
+    points: FloatArray,
+) -> xr.Dataset:
+    """Return landmarks with residuals, weights and specimen positions.
+
+    Points that took no part have residuals too where their landmark is known: they show where
+    the solution expects them.
+    """
+    count = landmarks.sizes["landmark"]
+    specimen = np.full((count, 3), np.nan)
+    specimen[: len(points)] = points
+    where = projection.project(np.nan_to_num(specimen))
+    predicted = where[landmarks["view"].values, landmarks["landmark_of"].values]
+    known = np.isfinite(specimen).all(axis=1)[landmarks["landmark_of"].values]
+    weight = np.where(known, 0.0, np.nan)
+    weight[used] = solution.robust_weight
+    columns = {"weight": weight}
+    for column, axis in enumerate("xy"):
+        residual = predicted[:, column] - landmarks[axis].values
+        columns[f"residual_{axis}"] = np.where(known, residual, np.nan)
+    result = landmarks.assign(
+        {
+            name: (("observation",), values, landmarks[name].attrs)
+            for name, values in columns.items()
+        }
+    )
+    return result.assign(
+        {
+            f"specimen_{axis}": (
+                ("landmark",),
+                specimen[:, column],
+                landmarks[f"specimen_{axis}"].attrs,
+            )
+            for column, axis in enumerate("xyz")
+        }
+    )
