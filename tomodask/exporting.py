@@ -1,4 +1,4 @@
-"""Writing what other programs open: MRC volumes and stacks, IMOD alignments."""
+"""Writing images, volumes and motion as other programs open them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import xarray as xr
 
 from tomodask.engine.events import Event
-from tomodask.engine.files import explained, write_whole
+from tomodask.engine.files import write_whole
 from tomodask.errors import ParameterError, ProductMissingError
-from tomodask.graph.inputs import chosen_projection
 from tomodask.graph.preprocess import Part, unaligned_stack
-from tomodask.io.imod import write_angles, write_transforms, write_zfactors
+from tomodask.io.imod import write_angles
 from tomodask.io.mrc_writer import MrcWriter
 from tomodask.model import tilt_series_of, views_with_image
 
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_tomogram",
-    "export_alignment",
     "export_images",
     "export_motion",
     "export_stack",
     "export_tomogram",
+    "write_excluded",
 ]
 
 #: Bytes of a volume that are read at once.
@@ -282,57 +281,3 @@ def _view(stack: xr.DataArray, view: int) -> np.ndarray[tuple[int, int], np.dtyp
     values = stack[view].data
     image = values.compute(scheduler="synchronous") if hasattr(values, "compute") else values
     return np.ascontiguousarray(image, np.float32)
-
-
-def export_alignment(series: xr.DataTree, out: str | Path, *, alignment: str) -> list[Path]:
-    """Write an alignment as IMOD's files, one line per section of the stack it belongs to.
-
-    That is the imported stack or, of movies, the stack that :func:`export_images` writes.
-
-    ``NAME.xf`` and ``NAME.tlt`` always, ``NAME.xtilt`` where x-tilt is not zero, ``NAME.zfac``
-    where there are z factors, ``NAME.excluded`` (sections from 1, as IMOD counts views) where
-    views are excluded: they have their lines all the same. Tilt offset is contained in the
-    angles, z shift in the shifts.
-
-    Parameters
-    ----------
-    series
-        From ``tomodask.open``.
-    out
-        Folder; made when absent.
-    alignment
-        Its name.
-
-    Returns
-    -------
-    The files.
-    """
-    projection, _ = chosen_projection(series, alignment)
-    tilt_series = tilt_series_of(series)
-    order = np.arange(tilt_series.sizes["tilt"])
-    if "movies" not in series.children:
-        order = np.argsort(tilt_series["section"].values, kind="stable")
-    projection = projection[order]
-    pixel_size = float(tilt_series.attrs["pixel_size"])
-    folder = Path(out).expanduser()
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def named(suffix: str) -> Path:
-        return folder / f"{alignment}.{suffix}"
-
-    written = [named("xf"), named("tlt")]
-    write_transforms(written[0], projection.to_transforms(pixel_size))
-    write_angles(written[1], projection.tilt_angle)
-    if projection.x_tilt.any():
-        written.append(named("xtilt"))
-        write_angles(written[-1], projection.x_tilt)
-    if projection.z_factor.any():
-        written.append(named("zfac"))
-        write_zfactors(written[-1], projection.z_factor)
-    written += write_excluded(named("excluded"), tilt_series["included"].values[order])
-    # What an earlier export left and this alignment does not have would be read as its own.
-    for suffix in ("xtilt", "zfac"):
-        if named(suffix) not in written:
-            named(suffix).unlink(missing_ok=True)
-    return written

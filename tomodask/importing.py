@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from tomodask.alignment_files import read_imod_alignment
 from tomodask.engine.files import write_whole
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.run import Stage, Task, at_once, run_stages
 from tomodask.engine.shards import ShardGrid, write_shard
 from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
-from tomodask.geometry import Projection
 from tomodask.io.doses import acquisition_order, cumulated_dose, dose_before
-from tomodask.io.imod import read_angles, read_transforms, read_zfactors
 from tomodask.io.mdoc import read_mdoc
 from tomodask.io.series import (
     alignment_names,
@@ -151,7 +150,9 @@ def import_stack(
     if axis is not None and not np.isfinite(axis):
         raise ParameterError(f"tilt axis {axis} degrees: give a finite number")
     alignment = (
-        None if xf is None else _imported_alignment(info, angles, xf, tlt, xtilt, zfac, size)
+        None
+        if xf is None
+        else _imported_alignment(info, angles, size, xf=xf, tlt=tlt, xtilt=xtilt, zfac=zfac)
     )
     if xf is None and (tlt, xtilt, zfac) != (None, None, None):
         raise ParameterError("tlt, xtilt and zfac belong to transforms: give xf (--xf) too")
@@ -376,33 +377,15 @@ def _warn_duplicates(info: StackInfo, angles: NDArray[np.float64]) -> None:
 
 
 def _imported_alignment(
-    info: StackInfo,
-    angles: NDArray[np.float64],
-    xf: PathLike,
-    tlt: PathLike | None,
-    xtilt: PathLike | None,
-    zfac: PathLike | None,
-    pixel_size: float,
+    info: StackInfo, angles: NDArray[np.float64], pixel_size: float, **files: PathLike | None
 ) -> Any:
     """Return the alignment of IMOD's files."""
-
-    def table(path: PathLike, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if len(values) != info.shape[0]:
-            raise DataError(
-                f"{path} has {len(values)} lines, {info.path} has {info.shape[0]} images; give the "
-                "file of this stack"
-            )
-        return values
-
-    projection = Projection.from_transforms(
-        table(xf, read_transforms(xf)),
-        pixel_size,
-        angles if tlt is None else table(tlt, read_angles(tlt)),
-        x_tilt=0.0 if xtilt is None else table(xtilt, read_angles(xtilt)),
-        z_factor=(0.0, 0.0) if zfac is None else table(zfac, read_zfactors(zfac)),
-    )
-    files = {"xf": xf, "tlt": tlt, "xtilt": xtilt, "zfac": zfac}
-    names = {name: Path(path).name for name, path in files.items() if path is not None}
+    xf = files.pop("xf")
+    assert xf is not None
+    shape = (info.shape[1], info.shape[2])
+    projection = read_imod_alignment(xf, angles, pixel_size, shape, **files)
+    named = {"xf": xf, **files}
+    names = {name: Path(path).name for name, path in named.items() if path is not None}
     return alignment_dataset(
         projection,
         method="imported",

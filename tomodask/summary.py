@@ -139,6 +139,8 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
         }
     if "cleaning" in tree.children:
         states["cleaning"] = {"pixels": tree["cleaning"].sizes["edit"]}
+    if "gold" in tree.children:
+        states["gold"] = {"discs": tree["gold"].sizes["edit"]}
     if "curation" in tree.children:
         attributes = tree["curation"].attrs
         states["series_included"] = bool(attributes.get("series_included", True))

@@ -98,6 +98,40 @@ def test_running_reference_finds_what_pairs_of_views_do_not():
     assert np.abs(error(result, simulated)).max() < 4
 
 
+def test_gold_on_two_surfaces_does_not_drift():
+    """With a thickness that does not hold both surfaces every link may follow another of them."""
+    simulated = simulate_tilt_series(
+        beads_and_vesicles(7, (5958.0, 5958.0, 2001.0), beads=37, vesicles=0, particles=0),
+        random_misalignment(TILTS, seed=14, shift_sd=250.0, axis_jitter=0.0),
+        (448, 448),
+        pixel_size=PIXEL,
+        imaging=Imaging(exposure=2.0, ice_thickness=2001.0, ice_noise=0.03),
+        seed=7,
+    )
+    assert np.abs(error(align(simulated), simulated)).max() < 3
+    assert np.abs(error(align(simulated, thickness=1800.0), simulated)).max() > 6
+
+
+def test_matter_is_centred_in_height():
+    simulated = series(0, beads=16)
+    result = align(simulated)
+    unit = simulated.projection.project([[0.0, 0.0, 1.0]])[:, 0] - simulated.projection.shift
+    across = simulated.projection.project([[1.0, 0.0, 0.0]])[:, 0] - simulated.projection.shift
+    along = simulated.projection.project([[0.0, 1.0, 0.0]])[:, 0] - simulated.projection.shift
+    design = np.stack([across, along, unit], axis=2).reshape(-1, 3)
+    wrong = (result.shift - simulated.projection.shift).ravel()
+    height = np.linalg.lstsq(design, wrong, rcond=None)[0][2]
+    assert abs(height - simulated.bead_centres[:, 2].mean()) < 150
+
+
+def test_progress_is_told_of_every_view():
+    told = []
+    align(
+        series(0, tilts=tuple(TILTS[::5])), progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(done, 7) for done in range(1, 8)]
+
+
 def test_a_drift_of_tens_of_pixels_between_neighbours_is_found():
     simulated = series(2, shift_sd=450.0, beads=10)
     jump = np.abs(np.diff(simulated.projection.shift, axis=0)).max() / PIXEL
@@ -242,6 +276,12 @@ class TestAxisSearch:
         assert abs(turned(result.tilt_axis_angle - axis)) < 1
         assert np.abs(error(result, simulated)).max() < 4
 
+    def test_an_axis_of_the_wrong_sign_is_found_nearby(self):
+        result = align(series(0, beads=16), axis=-85.0, axis_range=20.0)
+        assert result.axis_searched
+        assert abs(result.tilt_axis_angle + 95) < max(1.0, 2 * result.axis_error)
+        assert 0 < result.axis_error < 2
+
     def test_an_axis_that_is_given_is_kept(self):
         result = align(series(0, tilts=tuple(TILTS[::5])), axis=83.25)
         assert result.tilt_axis_angle == 83.25
@@ -333,7 +373,7 @@ class TestErrors:
         with pytest.raises(DataError, match=r"\(64, 60\)"):
             self.run([images[0], images[1], images[2], images[3][:, :60], images[4]])
 
-    @pytest.mark.parametrize("bad", [{"reference": "both"}, {"thickness": 0.0}])
+    @pytest.mark.parametrize("bad", [{"reference": "both"}, {"thickness": 0.0}, {"axis_range": 0}])
     def test_parameters(self, bad):
         with pytest.raises(ParameterError):
             self.run(self.images(), **bad)

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from tomodask.errors import DataError, FormatError, StoreError
-from tomodask.graph.edits import Edits
+from tomodask.graph.edits import Edits, EditTable
 from tomodask.io.series import create_store
 from tomodask.io.tables import remove_table, write_table
 
@@ -33,7 +33,7 @@ def written(path: Path, digest: str = "abc", y: list[int] | None = None) -> Edit
         attrs={"digest": digest},
     )
     write_table(path, "cleaning", table, "cleaning")
-    return Edits(path / "cleaning", digest)
+    return Edits(cleaning=EditTable(path / "cleaning", digest))
 
 
 @pytest.fixture
@@ -87,6 +87,34 @@ def test_other_edits_are_refused(tmp_path: Path, image: np.ndarray) -> None:
 
 def test_lost_places_are_not_zeros(tmp_path: Path, image: np.ndarray) -> None:
     edits = written(tmp_path / "s.zarr")
-    (edits.table / "y" / "c" / "0").unlink()
+    assert edits.cleaning is not None
+    (edits.cleaning.table / "y" / "c" / "0").unlink()
     with pytest.raises(FormatError, match="missing"):
         edits.apply(0, image)
+
+
+def test_gold_is_erased_after_cleaning(tmp_path: Path, image: np.ndarray) -> None:
+    """A hot pixel beside a bead is mended first, so that no disc borrows it."""
+    edits = written(tmp_path / "s.zarr")
+    discs = xr.Dataset(
+        {
+            "start": ("bound", np.array([0, 1, 1, 1])),
+            "y": ("edit", np.array([15.4])),
+            "x": ("edit", np.array([20.0])),
+            "radius": ("edit", np.array([3.0])),
+            "landmark": ("edit", np.array([-1])),
+        },
+        attrs={"digest": "gold"},
+    )
+    write_table(tmp_path / "s.zarr", "gold", discs, "gold")
+    both = Edits(edits.cleaning, EditTable(tmp_path / "s.zarr" / "gold", "gold"))
+    image[5, 7] = image[5, 8] = image[20, 31] = 1e4
+    rows, columns = np.ogrid[:30, :40]
+    inside = (rows - 15.4) ** 2 + (columns - 20) ** 2 <= 9
+    image[inside] = -1e4
+    edited = both.apply(0, image)
+    assert np.abs(edited[inside] - 50).max() < 14
+    assert both.digest == "abc+gold gold"
+    assert both.applied == ["cleaning", "gold erasing"]
+    np.testing.assert_array_equal(both.apply(1, image), image)
+    np.testing.assert_array_equal(edits.apply(0, image)[inside], image[inside])

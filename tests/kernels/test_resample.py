@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates, spline_filter
 
-from tomodask.kernels.resample import border_level, edge_taper, resample, spline_image
+from tomodask.kernels.resample import (
+    NODE_SPACING,
+    border_level,
+    edge_taper,
+    resample,
+    spline_image,
+)
 
 
 def smooth(y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -126,3 +132,32 @@ def test_edges_fall_to_the_border() -> None:
         result[8:-8, 8:-8] + tapered.level, filled[8:-8, 8:-8], rtol=1e-3, atol=2
     )
     assert edge_taper(10, 3)[[3, 6]].tolist() == [1.0, 1.0]
+
+
+def test_follows_a_displacement() -> None:
+    """Where it is bilinear between the nodes; whatever the bands."""
+    y, x = np.indices((128, 150))
+    image = spline_image(smooth(y, x).astype(np.float32) + 5)
+    bands, count, lanes = 2, 100, 48
+
+    def moved(lane: np.ndarray, i: np.ndarray) -> np.ndarray:
+        return np.stack([2 - 0.02 * lane + 0.01 * i, -1.5 + 2e-4 * lane * i], axis=-1)
+
+    nodes = [np.arange((n - 1) // NODE_SPACING + 2.0) * NODE_SPACING for n in (96, count)]
+    out = np.empty((bands, count, lanes), np.float32)
+    resample(image, **AFFINE, out=out, displacement=moved(nodes[0][:, None], nodes[1][None]))
+    band, i, lane = np.indices(out.shape)
+    shift = moved(band * lanes + lane, i)
+    at = grid_of(AFFINE, out.shape) + np.moveaxis(shift, -1, 0)
+    inside = (at > 0).all(axis=0) & (at[0] < 127) & (at[1] < 149)
+    assert np.abs((out + image.level - 5 - smooth(*at))[inside]).max() < 6e-3
+
+
+def test_no_displacement_is_none() -> None:
+    image = spline_image(np.random.default_rng(0).normal(size=(90, 80)).astype(np.float32))
+    plain, displaced = (np.empty((2, 70, 32), np.float32) for _ in range(2))
+    resample(image, **AFFINE, out=plain)
+    resample(image, **AFFINE, out=displaced, displacement=np.zeros((5, 6, 2)))
+    np.testing.assert_array_equal(plain, displaced)
+    with pytest.raises(ValueError, match="do not fit"):
+        resample(image, **AFFINE, out=displaced, displacement=np.zeros((4, 6, 2)))

@@ -13,7 +13,16 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from tomodask.cli import export, info, movies, tomograms, views
+from tomodask.cli import (
+    alignments,
+    export,
+    info,
+    landmarks,
+    movies,
+    positioning,
+    tomograms,
+    views,
+)
 from tomodask.cli.app import app
 from tomodask.errors import (
     ClusterError,
@@ -28,7 +37,7 @@ from tomodask.errors import (
 
 __all__ = ["app", "main"]
 
-_COMMANDS = (movies, views, tomograms, export, info)
+_COMMANDS = (movies, views, alignments, landmarks, positioning, tomograms, export, info)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import tomodask as td
 from tomodask.engine.events import Listener
 from tomodask.errors import ParameterError
 
-__all__ = ["Bin", "Quiet", "Run", "app", "numbers", "pair", "progress", "span"]
+__all__ = ["Bin", "Quiet", "Run", "app", "numbers", "pair", "pixel_ranges", "progress", "span"]
 
 _HELP = """Cryo-electron tomography from movies to tomogram, out of core.
 
@@ -104,6 +104,17 @@ def span(text: str | None) -> tuple[int, int] | None:
         return int(start), int(stop)
     except ValueError:
         raise ParameterError(f"range {text!r}: give START:STOP in voxels") from None
+
+
+def pixel_ranges(text: str | None) -> tuple[slice, slice] | None:
+    """Return the (y, x) ranges of "X0:X1,Y0:Y1"."""
+    if text is None:
+        return None
+    try:
+        x, y = (slice(*map(int, part.split(":", 1))) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"region {text!r}: give X0:X1,Y0:Y1 in pixels") from None
+    return y, x
 
 
 def pair(text: str | None) -> tuple[int, int] | None:

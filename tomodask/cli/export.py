@@ -11,6 +11,8 @@ import tomodask as td
 from tomodask.cli.app import Bin, Quiet, app, progress, span
 from tomodask.errors import ParameterError
 
+#: Formats of alignments (imod, aretomo) and of images.
+Format = Literal["imod", "aretomo", "mrc"]
 #: Endings of MRC files.
 _IMAGES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali")
 
@@ -27,7 +29,7 @@ def export(
     half: Literal["even", "odd"] | None = None,
     motion: Path | None = None,
     picture: Path | None = None,
-    file_format: Annotated[Literal["imod", "mrc"] | None, Parameter(name="--format")] = None,
+    file_format: Annotated[Format | None, Parameter(name="--format")] = None,
     binning: Bin = 1.0,
     level: int = 0,
     x_range: str | None = None,
@@ -52,8 +54,8 @@ def export(
         file's name ends in .png, as a picture of its central slices.
     alignment
         Name of an alignment, written as NAME.xf, NAME.tlt and, where it has them, NAME.xtilt,
-        NAME.zfac and NAME.excluded, one line per section of the imported stack or, of movies, of
-        that which --stack writes.
+        NAME.zfac, NAME.local.xf and NAME.excluded, one line per section of the imported stack or,
+        of movies, of that which --stack writes; with --format aretomo as NAME.aln.
     aligned_stack
         Name of an alignment (or none) to apply; the aligned images are written as an MRC stack.
     stack
@@ -68,7 +70,7 @@ def export(
         PNG file that shows the series at a glance: its views, those left out and why, motion,
         intensity and scores.
     file_format
-        imod for an alignment, mrc for images; told by what is exported.
+        imod or aretomo for an alignment, mrc for images; imod and mrc by default.
     binning
         Binning of the aligned stack.
     level
@@ -95,8 +97,10 @@ def export(
         )
     if half is not None and stack is None:
         raise ParameterError("--half is for --stack")
-    if file_format is not None and (file_format == "imod") != (alignment is not None):
-        raise ParameterError("--format imod is for --alignment, --format mrc for images")
+    if file_format is not None and (file_format == "mrc") == (alignment is not None):
+        raise ParameterError(
+            "--format imod and --format aretomo are for --alignment, --format mrc for images"
+        )
     ranges = [x_range, y_range, z_range] != [None] * 3
     target = named or out
     assert target is not None
@@ -143,6 +147,9 @@ def export(
             written = [td.export_motion(tree, target)]
         else:
             assert alignment is not None
-            written = td.export_alignment(tree, target, alignment=alignment)
+            aretomo = file_format == "aretomo"
+            written = td.export_alignment(
+                tree, target, alignment=alignment, format="aretomo" if aretomo else "imod"
+            )
     for path in written:
         print(f"wrote      {path}")

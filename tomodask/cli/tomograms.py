@@ -1,4 +1,4 @@
-"""Commands that align a series and reconstruct it."""
+"""Commands that make tomograms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomodask as td
-from tomodask.cli.app import Bin, Quiet, Run, app, progress, span
+from tomodask.cli.app import Bin, Run, app, progress, span
 
 
 @app.command
@@ -30,67 +30,10 @@ def demo(
 
 
 @app.command
-def align(
-    series: Path,
-    *,
-    method: Literal["coarse"] = "coarse",
-    name: str | None = None,
-    tilt_axis: float | None = None,
-    search_axis: bool = False,
-    reference: Literal["neighbour", "running"] = "running",
-    overwrite: bool = False,
-    quiet: Quiet = False,
-) -> None:
-    """Align a tilt series; the alignment is stored, the images stay as they are.
-
-    Parameters
-    ----------
-    series
-        The store.
-    method
-        coarse: shifts by correlation with the neighbouring views, outwards from the lowest tilt.
-    name
-        Name to store it under; the method's by default.
-    tilt_axis
-        Angle of the tilt axis, degrees counter-clockwise from +y; by default as recorded, and
-        searched for where it is not.
-    search_axis
-        Search for the axis although it is recorded.
-    reference
-        Correlate with the running sum of the views aligned so far, or with the neighbour alone.
-    overwrite
-        Replace an alignment of that name.
-    quiet
-        No progress bars.
-    """
-    with progress(quiet=quiet) as listen:
-        alignment = td.align(
-            series,
-            method=method,
-            name=name,
-            tilt_axis=tilt_axis,
-            search_axis=search_axis,
-            reference=reference,
-            overwrite=overwrite,
-            progress=listen,
-        )
-    axis = float(alignment["tilt_axis_angle"].median())
-    shift_x, shift_y = alignment["shift_x"].values, alignment["shift_y"].values
-    largest = float((shift_x**2 + shift_y**2).max() ** 0.5)
-    found = f"{int(alignment['found'].sum())} of " if "found" in alignment else ""
-    views = f"{found}{alignment.sizes['tilt']} views"
-    print(f"alignment  {name or method}: {views}, tilt axis {axis:.2f} deg")
-    print(f"shifts     up to {largest:.1f} A from the image centre")
-    if "score" in alignment:
-        score = alignment["score"]
-        print(f"score      mean {float(score.mean()):.3f}, lowest {float(score.min()):.3f}")
-
-
-@app.command
 def reconstruct(
     series: Path,
     *,
-    thickness: int,
+    thickness: int | None = None,
     binning: Bin = 1.0,
     alignment: str | None = None,
     name: str = "wbp",
@@ -111,7 +54,8 @@ def reconstruct(
     series
         The store.
     thickness
-        Height of the tomogram, voxels at the binning given.
+        Height of the tomogram, voxels at the binning given; by default what 'tomodask position'
+        found for the alignment.
     binning
         Binning: voxel size over pixel size; need not be whole.
     alignment

@@ -41,7 +41,7 @@ _LONGEST_EDGE = 512
 #: Aligned views that make up a running reference, the nearest in tilt.
 _REFERENCES = 8
 #: Largest thickness that is used, as a fraction of the shorter edge.
-_THICKEST = 0.25
+_THICKEST = 0.5
 #: Steepest tilt, degrees, whose image can be stretched to another tilt's.
 _STEEPEST = 85.0
 
@@ -54,12 +54,16 @@ class CoarseResult:
     ----------
     shift
         (tilt, 2) raw (x, y) of the specimen's origin from the image centre, A. The origin is free:
-        it is the point at the image centre of the lowest view that correlates with others.
+        it is the point at the image centre of the lowest view that correlates with others, at
+        the height (but for the reference "neighbour") where the matter's middle lies.
     tilt_axis_angle
         Degrees, counter-clockwise from +y. A searched one lies in (-90, 90]: turned by 180
         degrees it fits as well, and gives the specimen of the other hand.
     axis_searched
         Whether the axis was searched.
+    axis_error
+        Degrees: standard error of a searched axis by the curvature of its likelihood, which holds
+        where the right maximum was found; NaN where the axis was given.
     score
         (tilt,) correlation coefficient with an aligned view, where the two overlap, in the band
         where the two can agree (measured, and limited by the thickness): the better one of the
@@ -79,6 +83,7 @@ class CoarseResult:
     shift: FloatArray
     tilt_axis_angle: float
     axis_searched: bool
+    axis_error: float
     score: FloatArray
     error: FloatArray
     found: NDArray[np.bool_]
@@ -92,8 +97,10 @@ def coarse_alignment(
     *,
     pixel_size: float,
     tilt_axis_angle: float | None = None,
+    axis_range: float | None = None,
     reference: Reference = "running",
     thickness: float = 2000.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CoarseResult:
     """Align the views of a tilt series by cross-correlation.
 
@@ -110,12 +117,19 @@ def coarse_alignment(
         A.
     tilt_axis_angle
         Degrees, counter-clockwise from +y; searched when None, else kept.
+    axis_range
+        Where `tilt_axis_angle` is given: search so many degrees on either side of it, modulo 180,
+        so that 85 given as -85 is found by 10. None keeps it.
     reference
         What a view is correlated with on the way outwards: "running", the sum of the up to 8
-        nearest aligned views, each stretched to its tilt; "neighbour", the nearest alone.
+        nearest aligned views, each stretched to its tilt, and then all pairs of views that
+        overlap are solved together; "neighbour", the nearest alone.
     thickness
-        Of the specimen, A: how far views of different tilts are expected to agree. Values beyond
-        a quarter of the images' shorter edge count as that.
+        Of the specimen, A: how far views of different tilts are expected to agree, and no less
+        than gold on its surfaces is apart. Values beyond half of the images' shorter edge count as
+        that.
+    progress
+        Told how many views of how many are read.
 
     Returns
     -------
@@ -132,10 +146,12 @@ def coarse_alignment(
     angles, views = _outwards(tilt_angle, included)
     prepared: dict[int, SplineImage] = {}
     shape: tuple[int, ...] | None = None
-    for view in views:
+    for done, view in enumerate(views, 1):
         image = read(view)
         shape = image.shape if shape is None else shape
         prepared[view] = _prepare(view, image, (shape[0], shape[1]), pixel_size)
+        if progress is not None:
+            progress(done, len(views))
     assert shape is not None
     return _solve(
         prepared,
@@ -144,6 +160,7 @@ def coarse_alignment(
         views,
         pixel_size=pixel_size,
         tilt_axis_angle=tilt_axis_angle,
+        axis_range=axis_range,
         reference=reference,
         thickness=thickness,
     )
@@ -156,6 +173,7 @@ def coarse_alignment_dataset(
     reference: Reference = "running",
     thickness: float = 2000.0,
     search_axis: bool | None = None,
+    axis_range: float | None = None,
 ) -> xr.Dataset:
     """Return the coarse alignment of a tilt series, not yet computed.
 
@@ -173,6 +191,8 @@ def coarse_alignment_dataset(
     search_axis
         Whether to search the axis: by default only where none is known. Of the two directions
         that fit equally the one nearer to the known axis is taken.
+    axis_range
+        Search only so many degrees on either side of the known axis, modulo 180.
 
     Returns
     -------
@@ -189,12 +209,15 @@ def coarse_alignment_dataset(
     """
     validate(tilt_series, "tilt_series", source="tilt series")
     known = tilt_series.attrs.get("tilt_axis_angle") if tilt_axis_angle is None else tilt_axis_angle
-    search = known is None if search_axis is None else search_axis
+    wanted = known is None or axis_range is not None
+    search = wanted if search_axis is None else search_axis
+    if search and known is not None and axis_range is None:
+        axis_range = 90.0
     if known is None and not search:
         raise ParameterError("the tilt axis is unknown; give tilt_axis_angle or search_axis=True")
     if known is not None and not np.isfinite(known):
         raise ParameterError(f"tilt axis {known}: give an angle in degrees")
-    _check(reference, thickness)
+    _check(reference, thickness, axis_range)
     angles, views = _outwards(tilt_series["tilt_angle"].values, tilt_series["included"].values)
     pixel_size = float(tilt_series.attrs["pixel_size"])
     images = edited_views(tilt_series["images"])
@@ -212,8 +235,8 @@ def coarse_alignment_dataset(
             angles,
             views,
             pixel_size=pixel_size,
-            tilt_axis_angle=None if search or known is None else float(known),
-            near=None if known is None else float(known),
+            tilt_axis_angle=None if known is None else float(known),
+            axis_range=axis_range if search else None,
             reference=reference,
             thickness=thickness,
         ),
@@ -237,29 +260,20 @@ def coarse_alignment_dataset(
     return alignment
 
 
-def _alignment_table(
-    prepared: Mapping[int, SplineImage],
-    shape: tuple[int, int],
-    angles: FloatArray,
-    views: list[int],
-    *,
-    near: float | None,
-    **options: Any,
-) -> FloatArray:
-    """Return (tilt, 5): tilt-axis angle, shift x and y, score, whether found."""
-    result = _solve(prepared, shape, angles, views, **options)
-    axis = result.tilt_axis_angle
-    if near is not None and result.axis_searched:
-        axis += 180 * np.rint((near - axis) / 180)
-    axes = np.full(len(angles), axis)
+def _alignment_table(*args: Any, **options: Any) -> FloatArray:
+    """Return (tilt, 5): tilt-axis angle, shift x and y, score, whether found; see `_solve`."""
+    result = _solve(*args, **options)
+    axes = np.full(len(result.found), result.tilt_axis_angle)
     return np.column_stack([axes, result.shift, result.score, result.found])
 
 
-def _check(reference: str, thickness: float) -> None:
+def _check(reference: str, thickness: float, axis_range: float | None) -> None:
     if reference not in ("neighbour", "running"):
         raise ParameterError(f"reference {reference!r}: give 'neighbour' or 'running'")
     if not thickness > 0:
         raise ParameterError(f"thickness {thickness} A: give a positive number")
+    if axis_range is not None and not 0 < axis_range <= 90:
+        raise ParameterError(f"axis range {axis_range} deg: give more than 0, at most 90")
 
 
 def _outwards(tilt_angle: ArrayLike, included: ArrayLike) -> tuple[FloatArray, list[int]]:
@@ -303,21 +317,36 @@ def _solve(
     *,
     pixel_size: float,
     tilt_axis_angle: float | None,
+    axis_range: float | None,
     reference: Reference,
     thickness: float,
 ) -> CoarseResult:
-    _check(reference, thickness)
+    _check(reference, thickness, axis_range)
     plane = Plane.create(shape, pixel_size, _LONGEST_EDGE)
     thickness = min(thickness, min(plane.shape) * plane.pixel_size * _THICKEST)
-    searched = tilt_axis_angle is None
-    if tilt_axis_angle is None:
-        tilt_axis_angle = search_tilt_axis(plane, prepared, angles, views, thickness)
+    searched, axis_error = tilt_axis_angle is None or axis_range is not None, np.nan
+    if tilt_axis_angle is None or axis_range is not None:
+        axis = search_tilt_axis(
+            plane,
+            prepared,
+            angles,
+            views,
+            thickness,
+            near=tilt_axis_angle,
+            reach=90.0 if axis_range is None else axis_range,
+        )
+        tilt_axis_angle, axis_error = axis.angle, axis.error
     series = CoarseShifts(plane, prepared, angles, views, tilt_axis_angle, thickness)
-    series.align(1 if reference == "neighbour" else _REFERENCES)
+    if reference == "neighbour":
+        series.align(1)
+    else:
+        series.align(_REFERENCES, passes=1)
+        series.solve_jointly()
     return CoarseResult(
         shift=series.interpolated(),
         tilt_axis_angle=float(tilt_axis_angle),
         axis_searched=searched,
+        axis_error=axis_error,
         score=series.scores(),
         error=series.error,
         found=series.found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from tomodask.errors import TomodaskWarning
 from tomodask.geometry import centred_coordinates
 from tomodask.graph.aligned_views import AlignedGrid, ViewSource, align_view, aligned_grid
 from tomodask.graph.inputs import (
@@ -46,7 +48,13 @@ def align_stack(
         finite they get their own mean). Each one's edges are
         tapered to the mean of its border, which fills what lies outside the raw image. The tilt
         axis is vertical, through the centre. The attribute ``applied`` says that the alignment
-        is.
+        is, its provenance whether the local field was left out.
+
+    Warns
+    -----
+    TomodaskWarning
+        If the alignment has a local field, which no one image follows at all heights: the stack
+        has the global alignment alone.
 
     Raises
     ------
@@ -57,11 +65,20 @@ def align_stack(
     validate(tilt_series, "tilt_series", source=str(series.name))
     refuse_applied(tilt_series["images"], "alignment")
     projection, label = chosen_projection(series, alignment)
-    source = view_source(tilt_series)
+    notes = {}
+    if projection.local is not None:
+        notes["local_field"] = "left out"
+        warnings.warn(
+            f"alignment {label!r} has a local field, which an aligned stack cannot hold: the stack "
+            "has the global alignment alone; reconstruct from the series itself to apply the field",
+            TomodaskWarning,
+            stacklevel=2,
+        )
+    source = view_source(tilt_series, gold=True)
     grid = aligned_grid(projection, source.shape, source.pixel_size, binning)
     model = projection.slab_model()
     images = tilt_series["images"]
-    views = edited_views(images)
+    views = edited_views(images, gold=True)
     included = tilt_series["included"].values
     name = f"aligned-{tokenize(projection.digest(), source, grid, views.name)}"
     graph = {
@@ -87,8 +104,10 @@ def align_stack(
         name="images",
         attrs={
             "pixel_size": grid.pixel_size,
-            "applied": ["alignment"],
-            "provenance": provenance("align_stack", alignment=label, binning=float(binning)),
+            "applied": [*(source.edits.applied if source.edits else []), "alignment"],
+            "provenance": provenance(
+                "align_stack", alignment=label, binning=float(binning), **notes
+            ),
         },
     )
 

@@ -15,7 +15,7 @@ from tomodask.engine.files import write_whole
 from tomodask.engine.shards import ShardGrid, read_shard
 from tomodask.errors import DataError, FormatError, ParameterError
 from tomodask.geometry import aligned_shape
-from tomodask.kernels.resample import resample, spline_image, transform_sizes
+from tomodask.kernels.resample import NODE_SPACING, resample, spline_image, transform_sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tomodask.geometry import Projection
     from tomodask.graph.edits import Edits
+    from tomodask.graph.local_correction import MidPlane
 
 __all__ = [
     "AlignedGrid",
@@ -113,6 +114,7 @@ def align_view(
     shift: NDArray[np.float64],
     grid: AlignedGrid,
     lanes: int | None = None,
+    mid_plane: MidPlane | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """Resample one image; the level of its border is subtracted.
 
@@ -130,6 +132,8 @@ def align_view(
         Pixels of the result.
     lanes
         Rows of v per band; None for an ordinary image.
+    mid_plane
+        Displacement by a local field, for bands.
 
     Returns
     -------
@@ -162,12 +166,24 @@ def align_view(
     else:
         out = np.empty((-(-grid.shape[0] // lanes), grid.shape[1], lanes), np.float32)
         along, lane_step = step[::-1, 0], step[::-1, 1]
+    displacement = None
+    if mid_plane is not None:
+        spacing = NODE_SPACING * grid.pixel_size
+        v, u = (
+            start + spacing * np.arange((n - 1) // NODE_SPACING + 2)
+            for start, n in zip(
+                grid.first, (out.shape[0] * out.shape[2], out.shape[1]), strict=True
+            )
+        )
+        moved = mid_plane.at(v, u)
+        displacement = (moved @ matrix.T)[:, :, ::-1] / source.pixel_size
     resample(
         spline,
         first=(first[1], first[0]),
         step=(along[0], along[1]),
         lane_step=(lane_step[0], lane_step[1]),
         out=out,
+        displacement=displacement,
     )
     return out, spline.level
 
@@ -196,6 +212,7 @@ def write_bands(
     shift: NDArray[np.float64],
     grid: AlignedGrid,
     lanes: int,
+    mid_plane: MidPlane | None,
     scratch: Path,
 ) -> tuple[int, int]:
     """Align one stored view into its scratch file; return the bytes read and written.
@@ -203,7 +220,7 @@ def write_bands(
     The file is plain float32 (band, u, lane): a band of all its u is one contiguous read.
     """
     image = source.read(view)
-    bands, _ = align_view(image, view, source, matrix, shift, grid, lanes)
+    bands, _ = align_view(image, view, source, matrix, shift, grid, lanes, mid_plane)
     path = band_file(scratch, view)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as temporary:

@@ -1,6 +1,7 @@
 """Edits: pixels that are mended whenever a stored image is read, never in the store.
 
-The images, and their even and odd halves, share the same edits.
+The images, and their even and odd halves, share the same edits. What the camera spoilt is mended
+first, gold is erased then.
 """
 
 from __future__ import annotations
@@ -12,34 +13,36 @@ import zarr
 
 from tomodask.engine.shards import read_region, reading
 from tomodask.errors import DataError
+from tomodask.kernels.beads.erase import erase_discs
 from tomodask.kernels.fill_pixels import fill_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Edits"]
+__all__ = ["EditTable", "Edits"]
 
 
 @dataclass(frozen=True, slots=True)
-class Edits:
-    """The edits of a series; small and picklable, read by whoever applies them.
+class EditTable:
+    """A stored table of edits, view after view; small and picklable.
 
     Parameters
     ----------
     table
-        Folder of the table of edits.
+        Its folder.
     digest
-        What they are: a table changed since is refused.
+        What it holds: a table changed since is refused.
     """
 
     table: Path
     digest: str
 
-    def apply(self, view: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an image (y, x) with its edits.
+    def read(self, view: int, *columns: str) -> list[NDArray[Any]]:
+        """Return columns of the edits of one view.
 
         Raises
         ------
@@ -55,6 +58,49 @@ class Edits:
             )
         start, stop = (int(n) for n in read_region(self.table / "start", (slice(view, view + 2),)))
         if start == stop:
-            return image
-        y, x = (read_region(self.table / axis, (slice(start, stop),)) for axis in "yx")
-        return fill_pixels(image, y, x, seed=view)
+            return []
+        return [read_region(self.table / name, (slice(start, stop),)) for name in columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """The edits of a series, read by whoever applies them.
+
+    Parameters
+    ----------
+    cleaning
+        Pixels that the camera spoilt.
+    gold
+        Discs to be erased.
+    """
+
+    cleaning: EditTable | None = None
+    gold: EditTable | None = None
+
+    @property
+    def digest(self) -> str:
+        """What they are, for the plan of what is made with them."""
+        cleaning = "" if self.cleaning is None else self.cleaning.digest
+        return cleaning if self.gold is None else f"{cleaning}+gold {self.gold.digest}"
+
+    @property
+    def applied(self) -> list[str]:
+        """Names of what is done to an image."""
+        steps = {"cleaning": self.cleaning, "gold erasing": self.gold}
+        return [name for name, table in steps.items() if table is not None]
+
+    def apply(self, view: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an image (y, x) with its edits.
+
+        Raises
+        ------
+        DataError
+            If a table is not the one that was there when the work was planned.
+        """
+        if self.cleaning is not None:
+            pixels = self.cleaning.read(view, "y", "x")
+            image = fill_pixels(image, *pixels, seed=view) if pixels else image
+        if self.gold is not None:
+            discs = self.gold.read(view, "y", "x", "radius")
+            image = erase_discs(image, *discs, seed=view) if discs else image
+        return image

@@ -16,16 +16,18 @@ from tomodask.engine.shards import stored_grid
 from tomodask.errors import (
     DataError,
     DoubleApplicationError,
+    ParameterError,
     ProductMissingError,
     TomodaskWarning,
 )
 from tomodask.graph.aligned_views import ViewSource
-from tomodask.graph.edits import Edits
+from tomodask.graph.edits import Edits, EditTable
 from tomodask.model import (
     edits_of,
     nominal_projection,
     projection_of,
     stored_folder,
+    thickness_of,
     tilt_series_of,
 )
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "applicable_edits",
     "chosen_projection",
+    "chosen_thickness",
     "edited_views",
     "one_view_a_chunk",
     "refuse_applied",
@@ -45,8 +48,16 @@ __all__ = [
 ]
 
 
-def view_source(tilt_series: xr.Dataset) -> ViewSource:
-    """Return where the images of a tilt series are read from."""
+def view_source(tilt_series: xr.Dataset, *, gold: bool = False) -> ViewSource:
+    """Return where the images of a tilt series are read from.
+
+    Parameters
+    ----------
+    tilt_series
+        With its images.
+    gold
+        Whether gold is erased: not where images are measured or aligned, which may need it.
+    """
     images = tilt_series["images"]
     folder = stored_folder(images)
     checksums = tilt_series["checksum"].values if folder and "checksum" in tilt_series else ()
@@ -56,12 +67,19 @@ def view_source(tilt_series: xr.Dataset) -> ViewSource:
         pixel_size=float(tilt_series.attrs["pixel_size"]),
         checksums=tuple(int(value) for value in checksums),
         layout=stored_grid(folder) if folder else None,
-        edits=applicable_edits(images),
+        edits=applicable_edits(images, gold=gold),
     )
 
 
-def applicable_edits(images: xr.DataArray) -> Edits | None:
+def applicable_edits(images: xr.DataArray, *, gold: bool = False) -> Edits | None:
     """Return the edits of stored images, None where they have none or are not as stored.
+
+    Parameters
+    ----------
+    images
+        As they were opened.
+    gold
+        Whether gold is erased.
 
     Warns
     -----
@@ -69,17 +87,19 @@ def applicable_edits(images: xr.DataArray) -> Edits | None:
         Where images with edits were cut or changed, so that nobody knows which edits are whose.
     """
     found = edits_of(images)
-    if found is None:
+    if not gold:
+        found.pop("gold", None)
+    if not found:
         return None
     if stored_folder(images) is None:
         warnings.warn(
-            "these images were cut or changed after they were opened: what 'clean' found is not "
-            "applied to them; leave views out by curation instead",
+            f"these images were cut or changed after they were opened: their {' and '.join(found)} "
+            "cannot be applied to them; leave views out by curation instead",
             TomodaskWarning,
             stacklevel=4,
         )
         return None
-    return Edits(*found)
+    return Edits(**{kind: EditTable(*table) for kind, table in found.items()})
 
 
 def chosen_projection(
@@ -132,6 +152,37 @@ def chosen_projection(
     return projection, label
 
 
+def chosen_thickness(series: xr.DataTree, alignment: str | xr.Dataset, spacing: float) -> int:
+    """Return the thickness that an alignment knows, in voxels.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    alignment
+        As :func:`chosen_projection` chose it: its name, or itself.
+    spacing
+        Voxel size, A.
+
+    Raises
+    ------
+    ParameterError
+        If it knows none.
+    """
+    known = None
+    if isinstance(alignment, xr.Dataset):
+        known = thickness_of(alignment)
+    elif alignment != "none":
+        known = thickness_of(series[f"alignments/{alignment}"].to_dataset())
+    if known is None:
+        label = alignment if isinstance(alignment, str) else "given"
+        raise ParameterError(
+            f"alignment {label!r} does not know how thick the specimen is: give thickness "
+            "(--thickness) in voxels, or find it with 'tomodask position'"
+        )
+    return int(np.ceil(known / spacing))
+
+
 def _warn_not_aligned(series: xr.DataTree, label: str) -> None:
     """Say which of the views that take part the alignment knows by interpolation only."""
     alignment = series[f"alignments/{label}"].to_dataset()
@@ -173,10 +224,18 @@ def one_view_a_chunk(images: xr.DataArray) -> da.Array:
     return result
 
 
-def edited_views(images: xr.DataArray) -> da.Array:
-    """Return images (tilt, y, x) with the edits of the series, lazily, one view a chunk."""
+def edited_views(images: xr.DataArray, *, gold: bool = False) -> da.Array:
+    """Return images (tilt, y, x) with the edits of the series, lazily, one view a chunk.
+
+    Parameters
+    ----------
+    images
+        Of a tilt series.
+    gold
+        Whether gold is erased.
+    """
     views = one_view_a_chunk(images)
-    edits = applicable_edits(images)
+    edits = applicable_edits(images, gold=gold)
     if edits is None:
         return views
     name = f"edited-{tokenize(edits, views.name)}"

@@ -19,6 +19,7 @@ from tomodask.geometry import VolumeGrid
 from tomodask.graph.aligned_views import aligned_grid
 from tomodask.graph.inputs import (
     chosen_projection,
+    chosen_thickness,
     edited_views,
     refuse_applied,
     view_source,
@@ -55,7 +56,7 @@ Range = tuple[int, int] | None
 def reconstruct(
     series: xr.DataTree,
     *,
-    thickness: int,
+    thickness: int | None = None,
     binning: float = 1.0,
     alignment: str | xr.Dataset | None = None,
     weighting: Literal["ramp", "exact", "none"] = "ramp",
@@ -76,7 +77,8 @@ def reconstruct(
     series
         From ``tomodask.open``.
     thickness
-        Height of the tomogram, voxels at the binning given.
+        Height of the tomogram, voxels at the binning given; by default what the alignment knows
+        (see ``tomodask.position``).
     binning
         Voxel size over pixel size, >= 1; need not be whole. Images are binned by cropping their
         Fourier transform.
@@ -125,8 +127,11 @@ def reconstruct(
             f"{series.name} has {len(views)} included views; a reconstruction needs at least two"
         )
     projection, label = chosen_projection(series, alignment)
-    source = view_source(tilt_series)
+    source = view_source(tilt_series, gold=True)
     aligned = aligned_grid(projection, source.shape, source.pixel_size, binning)
+    if thickness is None:
+        chosen = alignment if isinstance(alignment, xr.Dataset) else label
+        thickness = chosen_thickness(series, chosen, aligned.pixel_size)
     if not (1 <= thickness <= _THICKEST and int(thickness) == thickness):
         raise ParameterError(
             f"thickness {thickness}: give a whole number of voxels from 1 to {_THICKEST}"
@@ -164,6 +169,7 @@ def reconstruct(
             excluded_views=sorted(set(range(len(images))) - set(plan.views)),
             geometry=plan.projection.digest(),
             images=tokenize(source.checksums),
+            edits=source.edits.applied if source.edits else [],
         ),
     }
     return xr.DataArray(
@@ -200,7 +206,7 @@ def _lazy_volume(plan: SlabPlan, images: xr.DataArray) -> da.Array:
     The graph is written out: a view is aligned once, cut into bands, and a slab takes the bands
     it needs.
     """
-    stack = edited_views(images)
+    stack = edited_views(images, gold=True)
     token = tokenize(plan.identity(), stack.name)
     aligned, band, slab_name = (f"{name}-{token}" for name in ("align", "band", "backproject"))
     align, backproject = partial(_align_bands, plan), partial(_slab_volume, plan)

@@ -1,14 +1,15 @@
 """Weighted back-projection, slab by slab along the tilt axis.
 
-Two stages. First every view is resampled once into bands of lanes (:mod:`.align_stack`). Then
+Two stages. First every view is resampled once into bands of lanes (:mod:`.aligned_views`). Then
 each slab of the volume reads its band of all views, weights it along u, and back-projects it;
-slabs share nothing, so they run anywhere in any order with the same result.
+slabs share nothing, so they run anywhere in any order with the same result. A local field takes
+part in both (:mod:`.local_correction`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from tomodask.graph.aligned_views import (
     view_bytes,
     write_bands,
 )
+from tomodask.graph.followed_rows import FollowedRows, guarded_rows
+from tomodask.graph.local_correction import LocalCorrection
+from tomodask.graph.sheared_rows import SHEAR_TOLERANCE, sheared_runs
 from tomodask.kernels.backproject import (
     CHUNK_X,
     LANE_GROUP,
@@ -31,8 +35,9 @@ from tomodask.kernels.backproject import (
     backproject,
     pad_projections,
 )
+from tomodask.kernels.local_shift import GUARD_ROWS
 from tomodask.kernels.resample import edge_taper
-from tomodask.kernels.shear import REACH, shift_lanes, shift_rows, shift_weights
+from tomodask.kernels.shear import REACH, shift_lanes, shift_weights
 from tomodask.kernels.weighting import (
     OVERSAMPLING,
     RowFilter,
@@ -49,14 +54,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.geometry import Projection, VolumeGrid
+    from tomodask.graph.local_correction import MidPlane
+
+    Runs = Callable[[float, int], Iterator[tuple[int, int, NDArray[np.float32]]]]
 
 __all__ = ["NUMERICS", "SlabPlan"]
 
 #: Raised by hand whenever the same inputs and parameters give other values.
 NUMERICS = 1
-#: A view whose shear differs from the common one is shifted anew whenever its rows would be off
-#: by more than this, pixels.
-_SHEAR_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +110,31 @@ class SlabPlan:
         residual = self._slab_model.shear - self.shear
         # Of the full volume, so that a part of it is computed like the whole.
         height = self.full_thickness / self.volume.voxel_size / 2
-        negligible = np.abs(residual).max() * height < _SHEAR_TOLERANCE
+        negligible = np.abs(residual).max() * height < SHEAR_TOLERANCE
         result: NDArray[np.float64] = np.zeros_like(residual) if negligible else residual
         return result
 
     @cached_property
-    def margin(self) -> int:
-        """Lanes that a slab reads beyond its own on either side."""
+    def local(self) -> LocalCorrection | None:
+        """What a local field asks for, None where the specimen is rigid."""
+        if self.projection.local is None:
+            return None
+        return LocalCorrection(
+            field=self.projection.local,
+            projection=self.projection,
+            aligned=self.aligned,
+            lane_shear=self.shear,
+            half_thickness=self.full_thickness / self.volume.voxel_size / 2,
+        )
+
+    @property
+    def followed(self) -> LocalCorrection | None:
+        """The same, None where mid-plane is all that it asks for."""
+        return None if self.local is None or self.local.negligible else self.local
+
+    @cached_property
+    def _sheared_margin(self) -> int:
+        """Lanes that are back-projected beyond a slab's own on either side."""
         first = self.volume.first[0] / self.volume.voxel_size
         depth = layer_depth(self.volume.shape[0])
         # The last layer goes beyond the volume to be complete.
@@ -120,10 +143,23 @@ class SlabPlan:
         reach = 0.0
         if self.shear:
             reach += abs(self.shear) * height + REACH + 1
-        if self.view_shear.any():
+        if self.followed is None and self.view_shear.any():
             reach += np.abs(self.view_shear).max() * height + REACH + 1
         half = LANE_GROUP // 2
         return int(np.ceil(reach / half)) * half
+
+    @cached_property
+    def _local_margin(self) -> int:
+        """Lanes that a local field needs beyond those, on either side."""
+        if self.followed is None:
+            return 0
+        half = LANE_GROUP // 2
+        return int(np.ceil((self.followed.reach + REACH + 1) / half)) * half
+
+    @property
+    def margin(self) -> int:
+        """Lanes that a slab reads beyond its own on either side."""
+        return self._sheared_margin + self._local_margin
 
     @cached_property
     def bands(self) -> AlignedGrid:
@@ -175,16 +211,17 @@ class SlabPlan:
         """
         lanes = self.lanes(0)
         rows = OVERSAMPLING * self._size + sum(PAD_ROWS) + 1
-        copies = 2 if self.view_shear.any() else 1
+        copies = 2 if self.followed or self.view_shear.any() else 1
         projections = len(self.views) * rows * lanes * 4 * copies
         length = filter_length(self._size)
         rows_bytes = SLAB * self._size * 4 * (3 if self.margin else 2)
         filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
         blocks = -(-self.volume.shape[2] // CHUNK_X)
         layer = blocks * CHUNK_X * depth * lanes * 4
-        if self.margin:
+        if self._sheared_margin:
             layer += blocks * CHUNK_X * depth * SLAB * 4
-        return projections + rows_bytes + filtering + layer
+        table = self.followed.table_bytes(lanes) if self.followed else 0
+        return projections + rows_bytes + filtering + layer + table
 
     def layers(
         self, slab: int, read: Callable[[int, int], NDArray[np.float32]], depth: int
@@ -205,19 +242,20 @@ class SlabPlan:
         (x block, depth, SLAB, 64) float32, overwritten by the next. Beyond the volume's own
         voxels it holds zeros along y and what back-projection gives along x and z.
         """
-        projections = self._weighted(slab, read)
+        rows = self._rows(slab, self._weighted(slab, read))
         voxel = self.volume.voxel_size
         heights = self.volume.coordinates()["z"] / voxel
         blocks = -(-self.volume.shape[2] // CHUNK_X)
-        wide = aligned_zeros((blocks, depth, projections.shape[2], CHUNK_X))
-        plain = not self.margin and wide.shape[2] == SLAB
+        lanes = self.lanes(slab) - 2 * self._local_margin
+        wide = aligned_zeros((blocks, depth, lanes, CHUNK_X))
+        plain = not self._sheared_margin and lanes == SLAB
         layer = wide if plain else np.zeros((blocks, depth, SLAB, CHUNK_X), np.float32)
         for start in range(0, self.volume.shape[0], depth):
-            self._fill(projections, heights[0] + start, wide)
-            if self.margin:
+            self._fill(rows, heights[0] + start, wide)
+            if self._sheared_margin:
                 self._unshear(wide, heights[0] + start, layer)
             elif not plain:
-                layer[:, :, : wide.shape[2]] = wide
+                layer[:, :, :lanes] = wide
             yield layer
 
     def _weighted(
@@ -227,8 +265,10 @@ class SlabPlan:
         size, margin, lanes = self._size, self.margin, self.lanes(slab)
         length = filter_length(size)
         taper = edge_taper(size, max(4, size // 64))[:, None]
-        projections = pad_projections(len(self.views), OVERSAMPLING * size, lanes)
-        begin = PAD_ROWS[0]
+        make, begin = (
+            (guarded_rows, GUARD_ROWS) if self.followed else (pad_projections, PAD_ROWS[0])
+        )
+        projections = make(len(self.views), OVERSAMPLING * size, lanes)
         first_row = (slab + self.lead) * SLAB - margin
         first, last = self.band_range(slab)
         for t in range(len(self.views)):
@@ -246,21 +286,26 @@ class SlabPlan:
             )
         return projections
 
-    def _fill(
-        self, projections: NDArray[np.float32], height: float, out: NDArray[np.float32]
-    ) -> None:
+    def _rows(self, slab: int, projections: NDArray[np.float32]) -> Runs:
+        """Return the function of (first height, number) that yields what they are made from."""
+        if self.followed is None:
+            return partial(sheared_runs, projections, self.view_shear)
+        voxel = self.volume.voxel_size
+        followed = FollowedRows(
+            projections,
+            self.followed,
+            first_row=self.aligned.first[1] / voxel,
+            first_lane=self.volume.first[1] / voxel + slab * SLAB - self.margin,
+            margin=self._local_margin,
+        )
+        return followed.runs
+
+    def _fill(self, rows: Runs, height: float, out: NDArray[np.float32]) -> None:
         """Back-project one layer whose first height is `height` voxels."""
         model, voxel = self._slab_model, self.volume.voxel_size
-        depth = out.shape[1]
-        residual = np.abs(self.view_shear).max()
-        step = depth if residual == 0 else max(1, int(2 * _SHEAR_TOLERANCE / residual))
-        for at in range(0, depth, step):
-            count = min(step, depth - at)
-            rows = projections
-            if residual:
-                rows = shift_rows(projections, -self.view_shear * (height + at + (count - 1) / 2))
+        for at, count, projections in rows(height, out.shape[1]):
             backproject(
-                rows,
+                projections,
                 model.cos_x * OVERSAMPLING,
                 model.sin_z * OVERSAMPLING,
                 origin=-self.aligned.first[1] / voxel * OVERSAMPLING,
@@ -274,9 +319,10 @@ class SlabPlan:
         """Shift every height along y by the common shear."""
         heights = height + np.arange(wide.shape[1], dtype=np.float64)
         whole, weights = shift_weights(-heights * self.shear)
-        rows = min(SLAB, wide.shape[2] - 2 * self.margin)
+        margin = self._sheared_margin
+        rows = min(SLAB, wide.shape[2] - 2 * margin)
         for block in range(wide.shape[0]):
-            shift_lanes(wide[block], whole, weights, self.margin, out[block, :, :rows])
+            shift_lanes(wide[block], whole, weights, margin, out[block, :, :rows])
 
     def prepare(self, scratch: Path) -> list[Stage]:
         """Return the stage that fills the scratch with aligned bands."""
@@ -285,7 +331,16 @@ class SlabPlan:
             Task(
                 f"view/{view}",
                 write_bands,
-                (self.source, view, model.matrix[t], model.shift[t], self.bands, SLAB, scratch),
+                (
+                    self.source,
+                    view,
+                    model.matrix[t],
+                    model.shift[t],
+                    self.bands,
+                    SLAB,
+                    self._mid_plane(t),
+                    scratch,
+                ),
                 scratch=band_file(scratch, view),
             )
             for t, view in enumerate(self.views)
@@ -304,9 +359,19 @@ class SlabPlan:
         """Return the aligned bands (band, u, lane) of the raw image of view position `t`."""
         model = self._slab_model
         bands, _ = align_view(
-            image, self.views[t], self.source, model.matrix[t], model.shift[t], self.bands, SLAB
+            image,
+            self.views[t],
+            self.source,
+            model.matrix[t],
+            model.shift[t],
+            self.bands,
+            SLAB,
+            self._mid_plane(t),
         )
         return bands
+
+    def _mid_plane(self, t: int) -> MidPlane | None:
+        return None if self.local is None else self.local.mid_plane(t)
 
     def band_range(self, slab: int) -> tuple[int, int]:
         """Return the first and the last band that a slab reads."""

@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomodask.engine.files import write_whole
-from tomodask.errors import ConversionError, DataError, FormatError
-from tomodask.io.paths import check_folder, readable
+from tomodask.errors import DataError, FormatError
+from tomodask.io.imod_table import (
+    check_shape,
+    number,
+    parse_table,
+    read_table,
+    refuse_line,
+    text_lines,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
@@ -37,13 +42,12 @@ __all__ = [
     "read_transforms",
     "read_zfactors",
     "write_angles",
+    "write_fiducial_xyz",
+    "write_residuals",
     "write_transforms",
     "write_zfactors",
 ]
 
-# A Fortran program may write the exponent with a D.
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
-_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 _PIXEL_AND_SIZE = re.compile(r"Pix:\s*(\S+)\s+Dim:\s*(\d+)\s+(\d+)")
 
 
@@ -109,7 +113,7 @@ def read_angles(path: str | PathLike[str]) -> NDArray[np.float64]:
     StoreError
         The file cannot be read.
     """
-    return _read_table(path, ("angle",))[:, 0]
+    return read_table(path, ("angle",))[:, 0]
 
 
 def read_transforms(path: str | PathLike[str]) -> NDArray[np.float64]:
@@ -132,7 +136,7 @@ def read_transforms(path: str | PathLike[str]) -> NDArray[np.float64]:
     StoreError
         The file cannot be read.
     """
-    table = _read_table(path, ("A11", "A12", "A21", "A22", "DX", "DY"))
+    table = read_table(path, ("A11", "A12", "A21", "A22", "DX", "DY"))
     return np.concatenate((table[:, :4].reshape(-1, 2, 2), table[:, 4:, np.newaxis]), axis=2)
 
 
@@ -156,7 +160,7 @@ def read_zfactors(path: str | PathLike[str]) -> NDArray[np.float64]:
     StoreError
         The file cannot be read.
     """
-    return _read_table(path, ("x factor", "y factor"))
+    return read_table(path, ("x factor", "y factor"))
 
 
 def read_fiducial_xyz(path: str | PathLike[str]) -> FiducialPositions:
@@ -178,15 +182,15 @@ def read_fiducial_xyz(path: str | PathLike[str]) -> FiducialPositions:
     StoreError
         The file cannot be read.
     """
-    path, lines = _lines(path)
+    path, lines = text_lines(path)
     pixel_size, image_size = None, None
     if match := _PIXEL_AND_SIZE.search(lines[0]):
-        pixel_size = _number(match[1])
+        pixel_size = number(match[1])
         if pixel_size is None or pixel_size <= 0:
-            _refuse(path, 1, lines[0], "a pixel size after 'Pix:'")
+            refuse_line(path, 1, lines[0], "a pixel size after 'Pix:'")
         image_size = int(match[2]), int(match[3])
         lines[0] = lines[0][: match.start()]
-    table = _table(path, lines, ("number", "x", "y", "z", "object", "contour"))
+    table = parse_table(path, lines, ("number", "x", "y", "z", "object", "contour"))
     return FiducialPositions(
         xyz=table[:, 1:4],
         model_object=table[:, 4].astype(np.int64),
@@ -215,11 +219,11 @@ def read_residuals(path: str | PathLike[str]) -> Residuals:
     StoreError
         The file cannot be read.
     """
-    path, lines = _lines(path)
+    path, lines = text_lines(path)
     words = lines[0].split()
     if len(words) != 2 or not words[0].isdigit() or words[1] != "residuals":
-        _refuse(path, 1, lines[0], "'n residuals'")
-    table = _table(path, lines[1:], ("x", "y", "view", "dx", "dy"), first_line=2)
+        refuse_line(path, 1, lines[0], "'n residuals'")
+    table = parse_table(path, lines[1:], ("x", "y", "view", "dx", "dy"), first_line=2)
     if len(table) != int(words[0]):
         raise FormatError(
             f"{path}: announces {words[0]} residuals and has {len(table)}: it is cut short or "
@@ -248,8 +252,8 @@ def write_angles(path: str | PathLike[str], angles: ArrayLike) -> None:
         The file cannot be written.
     """
     table = np.asarray(angles, dtype=np.float64)
-    _check_shape(path, table, (-1,))
-    _write_table(path, table[:, np.newaxis], ((10, 4),))
+    check_shape(path, table, (-1,))
+    write_table(path, table[:, np.newaxis], ((10, 4),))
 
 
 def write_transforms(path: str | PathLike[str], transforms: ArrayLike) -> None:
@@ -272,9 +276,9 @@ def write_transforms(path: str | PathLike[str], transforms: ArrayLike) -> None:
         The file cannot be written.
     """
     array = np.asarray(transforms, dtype=np.float64)
-    _check_shape(path, array, (-1, 2, 3))
+    check_shape(path, array, (-1, 2, 3))
     table = np.concatenate((array[:, :, :2].reshape(-1, 4), array[:, :, 2]), axis=1)
-    _write_table(path, table, ((14, 9),) * 4 + ((14, 4),) * 2)
+    write_table(path, table, ((14, 9),) * 4 + ((14, 4),) * 2)
 
 
 def write_zfactors(path: str | PathLike[str], factors: ArrayLike) -> None:
@@ -297,8 +301,68 @@ def write_zfactors(path: str | PathLike[str], factors: ArrayLike) -> None:
         The file cannot be written.
     """
     table = np.asarray(factors, dtype=np.float64)
-    _check_shape(path, table, (-1, 2))
-    _write_table(path, table, ((14, 9),) * 2)
+    check_shape(path, table, (-1, 2))
+    write_table(path, table, ((14, 9),) * 2)
+
+
+def write_fiducial_xyz(path: str | PathLike[str], positions: FiducialPositions) -> None:
+    """Write the solved positions of fiducials with 4 decimals.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it appears only when complete.
+    positions : FiducialPositions
+        The pixel size and image size go to the first line where both are there.
+
+    Raises
+    ------
+    ConversionError
+        A value is not finite or does not fit its column.
+    DataError
+        There are no fiducials.
+    StoreError, SpaceError
+        The file cannot be written.
+    """
+    check_shape(path, positions.xyz, (-1, 3))
+    count = len(positions.xyz)
+    table: NDArray[np.float64] = np.column_stack(
+        (np.arange(1, count + 1), positions.xyz, positions.model_object, positions.contour)
+    )
+    size: tuple[str, ...] = ()
+    if positions.pixel_size is not None and positions.image_size is not None:
+        x, y = positions.image_size
+        size = (f" Pix: {positions.pixel_size:11.5f} Dim: {x:5d} {y:5d}",)
+    write_table(path, table, ((6, 0), *((13, 4),) * 3, (7, 0), (7, 0)), after=size)
+
+
+def write_residuals(path: str | PathLike[str], residuals: Residuals) -> None:
+    """Write the residuals of an alignment with 4 decimals.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it appears only when complete.
+    residuals : Residuals
+        The residual is the prediction minus the measurement, as tiltalign counts.
+
+    Raises
+    ------
+    ConversionError
+        A value is not finite or does not fit its column.
+    DataError
+        There are no residuals.
+    StoreError, SpaceError
+        The file cannot be written.
+    """
+    table: NDArray[np.float64] = np.column_stack((residuals.xy, residuals.view, residuals.residual))
+    check_shape(path, table, (-1, 5))
+    write_table(
+        path,
+        table,
+        ((12, 4), (12, 4), (6, 0), (10, 4), (10, 4)),
+        first=f"{len(table):6d} residuals",
+    )
 
 
 def compose_transforms(
@@ -330,82 +394,3 @@ def compose_transforms(
     result = second[:, :, :2] @ first
     result[:, :, 2] += second[:, :, 2]
     return result
-
-
-def _lines(path: str | PathLike[str]) -> tuple[Path, list[str]]:
-    path = Path(path).absolute()
-    with readable(path):
-        data = path.read_bytes()
-    try:
-        lines = data.decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: is not a text file; give the text table") from error
-    if not lines:
-        raise FormatError(f"{path}: is empty; the program that writes it did not finish")
-    return path, lines
-
-
-def _read_table(path: str | PathLike[str], columns: Sequence[str]) -> NDArray[np.float64]:
-    path, lines = _lines(path)
-    return _table(path, lines, columns)
-
-
-def _table(
-    path: Path, lines: list[str], columns: Sequence[str], *, first_line: int = 1
-) -> NDArray[np.float64]:
-    table = np.empty((len(lines), len(columns)))
-    for row, line in enumerate(lines):
-        values = [_number(word) for word in line.split()]
-        if len(values) != len(columns) or None in values:
-            _refuse(path, first_line + row, line, " ".join(columns))
-        table[row] = values
-    return table
-
-
-def _number(word: str) -> float | None:
-    if not _NUMBER.fullmatch(word):
-        return None
-    return float(word.lower().replace("d", "e"))
-
-
-def _refuse(path: Path, number: int, line: str, wanted: str) -> NoReturn:
-    if any(_DECIMAL_COMMA.fullmatch(word) for word in line.split()):
-        remedy = "it has a decimal comma: write decimal points"
-    elif "*" in line:
-        remedy = "the number did not fit the column of the program that wrote it"
-    elif not line.strip():
-        remedy = "remove the blank line"
-    else:
-        remedy = "correct or remove it"
-    raise FormatError(f"{path}, line {number}: {line.strip()!r} is not '{wanted}'; {remedy}")
-
-
-def _check_shape(
-    path: str | PathLike[str], array: NDArray[np.float64], shape: tuple[int, ...]
-) -> None:
-    fits = array.ndim == len(shape) and array.shape[1:] == shape[1:] and len(array) > 0
-    if not fits:
-        wanted = ", ".join("n" if n < 0 else str(n) for n in shape)
-        raise DataError(f"{path}: an array of shape {array.shape} was given; give ({wanted})")
-
-
-def _write_table(
-    path: str | PathLike[str], table: NDArray[np.float64], formats: Sequence[tuple[int, int]]
-) -> None:
-    """Write right-aligned columns of (width, decimals), with a space before each number."""
-    path = Path(path).absolute()
-    lines = []
-    for number, row in enumerate(table, 1):
-        words = [
-            f"{value:z.{decimals}f}" for value, (_, decimals) in zip(row, formats, strict=True)
-        ]
-        for value, word, (width, _) in zip(row, words, formats, strict=True):
-            if not np.isfinite(value) or len(word) >= width:
-                raise ConversionError(
-                    f"{path}, line {number}: the value {value} does not fit a column of "
-                    f"{width} characters; correct it, or leave the view out"
-                )
-        lines.append("".join(w.rjust(width) for w, (width, _) in zip(words, formats, strict=True)))
-    check_folder(path)
-    with write_whole(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="ascii", newline="\n")

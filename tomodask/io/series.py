@@ -7,6 +7,7 @@
         tilt_series/            images, even, odd (tilt, y, x) and their coordinates
         motion/                 the shifts of every frame
         cleaning/               which pixels are mended when the images are read
+        gold/                   which discs are erased in what is made of the aligned images
         curation/               which views take part, and why not
         alignments/<name>/      one dataset each, side by side
         landmarks/<name>/       the points that an alignment of that name was solved from
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomodask.model import Group
+    from tomodask.model import EditKind, Group
 
 __all__ = [
     "alignment_names",
@@ -77,7 +78,12 @@ __all__ = [
 ]
 
 #: Tables that a store has once.
-_TABLES: tuple[Group, ...] = ("movies", "motion", "cleaning", "curation")
+_TABLES: tuple[Group, ...] = ("movies", "motion", "cleaning", "gold", "curation")
+#: Tables of edits, what to say where they are of other images, and the command that makes them.
+_EDITS: dict[EditKind, tuple[str, str]] = {
+    "cleaning": ("they were cleaned, so none is; clean them again", "clean"),
+    "gold": ("gold was found in them, so none is erased; find it again", "erase-gold"),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Edge that the inner chunks of images come near.
 _CHUNK = 512
@@ -255,15 +261,16 @@ def _open_images(path: Path, nodes: Mapping[str, xr.Dataset]) -> xr.Dataset:
     for name in names:
         series[name].attrs["pixel_size"] = series.attrs["pixel_size"]
         mark_stored(series[name], images_folder(path, name))
-    cleaning = nodes.get("cleaning")
-    if cleaning is not None:
-        if cleaning.attrs["images"] == [int(value) for value in series["checksum"].values]:
+    for kind, (redo, command) in _EDITS.items():
+        table = nodes.get(kind)
+        if table is None:
+            continue
+        if table.attrs["images"] == [int(value) for value in series["checksum"].values]:
             for name in names:
-                mark_edited(series[name], path / "cleaning", cleaning.attrs["digest"])
+                mark_edited(series[name], kind, path / kind, table.attrs["digest"])
         else:
             warnings.warn(
-                f"{path.name}: images were made anew since they were cleaned, so none is; clean "
-                "them again ('tomodask clean')",
+                f"{path.name}: images were made anew since {redo} ('tomodask {command}')",
                 TomodaskWarning,
                 stacklevel=3,
             )

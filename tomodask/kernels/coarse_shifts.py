@@ -1,9 +1,10 @@
-"""The shifts of a tilt series by cross-correlation, outwards from the lowest tilt.
+"""The shifts of a tilt series by cross-correlation, outwards from the lowest tilt, then jointly.
 
 Each view is correlated with views that are aligned already, stretched to its tilt. The first pass
 weights by a model of the coherence, chosen by what it finds; from then on the coherence is
 measured on the pairs that are aligned. Refining passes correlate each view with its neighbours in
-tilt on both sides.
+tilt on both sides. Because the errors of such a chain add up, all pairs of views that overlap are
+then solved together (:mod:`tomodask.kernels.shift_network`).
 
 What is measured is where the specimen's origin lies. With A_j the 2 x 2 map from the plane of the
 tilt axis to view j, s_i the origin in the reference i, and c_j the one assumed in view j,
@@ -24,6 +25,7 @@ from tomodask.kernels.correlate import (
     overlap_correlation,
     stretch_matrix,
 )
+from tomodask.kernels.shift_network import ShiftNetwork, overlapping_pairs, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +52,11 @@ _DRIFT, _LIMIT = 0.04, 0.4
 _FOUND = 8.0
 #: Refining passes at most, and the change, pixels, below which no further one is made.
 _PASSES, _CONVERGED = 2, 0.1
+#: Views that each is judged by in the end.
+_NEAREST = 8
+#: How far each round of the joint solution looks, as a fraction of the longer edge, and the
+#: change, pixels, below which no further one is made.
+_REACHES, _SETTLED = (0.25, 0.06), 1.0
 
 
 class CoarseShifts:
@@ -114,6 +121,16 @@ class CoarseShifts:
             self._measure_coherence()
             if self._refine(references) < _CONVERGED:
                 break
+
+    def solve_jointly(self) -> None:
+        """Solve the shifts from all pairs of views that overlap, then judge every view by them."""
+        self._measure_coherence()
+        for reach in _REACHES:
+            change = self._solve_network(int(reach * max(self.plane.shape)))
+            self._find_lost()
+            if change < _SETTLED:
+                break
+        self._judge()
 
     def interpolated(self) -> FloatArray:
         """Return the (tilt, 2) shifts, those not found interpolated between neighbours in tilt."""
@@ -197,6 +214,55 @@ class CoarseShifts:
             if self.found[view]:
                 change = max(change, *np.abs(peak.displacement))
         return change
+
+    def _solve_network(self, reach: int) -> float:
+        """Move the found views by what fits their pairs best; return the largest change, pixels."""
+        plane = self.plane
+        coherence = self.coherence.astype(np.float32)[plane.ring]
+        samples = np.float32(plane.padded[0] * plane.padded[1])
+
+        found = [view for view in self.views if self.found[view]]
+        if len(found) < 3:
+            return 0.0
+
+        def likelihood(first: int, second: int) -> NDArray[np.float32]:
+            low, high = found[first], found[second]
+            weight = coherence_weight(coherence * self.depth(low, high))
+            product = self.spectra[high] * plane.whitened(self.mapped(low, high)).conj() * weight
+            return window(plane.correlation(product), self.axis, reach) * samples
+
+        angles = self.angles[found]
+        network = ShiftNetwork.create(angles, overlapping_pairs(angles), likelihood)
+        move = network.solve()
+        move -= move[0]  # of u / cos t: that moves the specimen and nothing else
+        move[:, 0] *= np.cos(np.deg2rad(angles))
+        angle = np.deg2rad(self.axis)
+        frame = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        move = move @ frame * plane.pixel_size
+        self.shift[found] += move
+        return float(np.abs(move).max() / plane.pixel_size)
+
+    def _find_lost(self) -> None:
+        """Look again for views that were not found, from where their neighbours now are."""
+        lost = [view for view in self.views if not self.found[view]]
+        if lost:
+            self.shift = self.interpolated()
+        for view in lost:
+            others = self._nearest(view, np.flatnonzero(self.found), _NEAREST)
+            self._accept(view, self._measure(view, others, self.coherence))
+
+    def _judge(self) -> None:
+        """Measure each view's evidence and error against its neighbours, moving none."""
+        self._measure_coherence()
+        before = self.found.copy()
+        for view in self.views[1:]:
+            others = self._nearest(view, np.flatnonzero(before), _NEAREST)
+            peak = self._measure(view, others, self.coherence)
+            self.evidence[view] = peak.evidence
+            self.found[view] = before[view] and peak.evidence > _FOUND
+            self.error[view] = np.array(peak.error) * self.plane.pixel_size
+            if not self.found[view]:
+                self.error[view] = np.nan
 
     def _accept(self, view: int, peak: Peak | None) -> None:
         """Move a view by a peak that is significant; None for the first view."""

@@ -13,12 +13,13 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.fft
 
 from tomodask.kernels._jit import njit
+from tomodask.kernels._spline_filter import spline_coefficients
 from tomodask.kernels._vector import spline_sum
 from tomodask.kernels.fourier_crop import crop_spectrum
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "NODE_SPACING",
     "SplineImage",
     "border_level",
     "edge_taper",
@@ -36,6 +38,8 @@ __all__ = [
     "transform_sizes",
 ]
 
+#: Points from one node of a displacement to the next.
+NODE_SPACING = 16
 #: Where an image is binned, the cropped transform keeps this many samples per output pixel, so
 #: that the spline's own loss lies beyond the output's Nyquist frequency.
 _MARGIN = 1.5
@@ -153,7 +157,7 @@ def spline_image(
         view[:, :taper] *= rise_x[None, :taper]
         view[:, -taper:] *= rise_x[None, -taper:]
     if not spectral:
-        _spline_coefficients(work)
+        spline_coefficients(work)
         return SplineImage(work, (height, width), (1.0, 1.0), level)
     spectrum = scipy.fft.rfft2(work, workers=1, overwrite_x=True)
     del work, view
@@ -166,7 +170,7 @@ def spline_image(
     if transfer is not None:
         spectrum *= transfer(fy, fx)
     coefficients = scipy.fft.irfft2(spectrum, s=cropped, workers=1, overwrite_x=True)
-    _spline_coefficients(coefficients)
+    spline_coefficients(coefficients)
     scale = (cropped[0] / padded[0], cropped[1] / padded[1])
     size = (int(np.ceil(height * scale[0])), int(np.ceil(width * scale[1])))
     return SplineImage(coefficients, size, scale, level)
@@ -179,8 +183,9 @@ def resample(
     step: tuple[float, float],
     lane_step: tuple[float, float],
     out: NDArray[np.float32],
+    displacement: NDArray[np.float64] | None = None,
 ) -> None:
-    """Evaluate an image on an affine grid of points.
+    """Evaluate an image on an affine grid of points, or on one that a smooth field displaces.
 
     Output ``out[band, i, lane]`` is the image at pixel index
     ``first + i step + (band lanes + lane) lane_step``, each pair being (y, x); zero outside.
@@ -193,8 +198,20 @@ def resample(
         (y, x) in pixels of the original image.
     out
         (band, i, lane) float32, written.
+    displacement
+        (lane node, i node, 2) float64: what is added to the (y, x) of the points, in pixels of
+        the original image, at every `NODE_SPACING`-th of all lanes and of i, from the first to
+        beyond the last; bilinear between.
     """
     scale_y, scale_x = image.scale
+    bands, count, lanes = out.shape
+    if displacement is None:
+        nodes = np.zeros((0, 0, 2), np.int64)
+    else:
+        nodes = np.rint(displacement * (np.array(image.scale) * 2**32)).astype(np.int64)
+        expected = tuple((n - 1) // NODE_SPACING + 2 for n in (bands * lanes, count))
+        if nodes.shape != (*expected, 2) or (bands > 1 and lanes % NODE_SPACING):
+            raise ValueError(f"displacements {nodes.shape} do not fit {out.shape}")
     _resample(
         image.coefficients.reshape(-1),
         image.coefficients.shape[1],
@@ -208,6 +225,7 @@ def resample(
         _fixed(lane_step[0] * scale_y),
         _fixed(lane_step[1] * scale_x),
         _WEIGHTS,
+        nodes,
         out,
     )
 
@@ -247,46 +265,88 @@ def _resample(
     lane_y: int,
     lane_x: int,
     weights: NDArray[np.float32],
+    nodes: NDArray[np.int64],
     out: NDArray[np.float32],
 ) -> None:
     bands, count, lanes = out.shape
     tile = 64  # output tiles that are small in both directions read the source from the cache
     one = 1 << 32
-    drop = 32 - _FRACTION_BITS
-    rounding = 1 << (drop - 1)
-    low = -(one >> 1)
-    high_y = size_y * one - (one >> 1)
-    high_x = size_x * one - (one >> 1)
+    high = (size_y * one - (one >> 1), size_x * one - (one >> 1))
+    displaced = nodes.shape[0] > 0
+    run = NODE_SPACING if displaced else tile
     for band in range(bands):
         for i0 in range(0, count, tile):
             for l0 in range(0, lanes, tile):
                 for i in range(i0, min(i0 + tile, count)):
-                    y = first_y + i * step_y + (band * lanes + l0) * lane_y
-                    x = first_x + i * step_x + (band * lanes + l0) * lane_x
-                    for lane in range(l0, min(l0 + tile, lanes)):
-                        if low <= y <= high_y and low <= x <= high_x:
-                            iy = y >> 32
-                            ix = x >> 32
-                            wy = (((y & (one - 1)) + rounding) >> drop) * 4
-                            wx = (((x & (one - 1)) + rounding) >> drop) * 4
-                            if 1 <= iy < rows - 2 and 1 <= ix < stride - 2:
-                                at = (iy - 1) * stride + ix - 1
-                                value = spline_sum(source, at, stride, weights, wx, wy)
-                            else:
-                                value = np.float32(0)
-                                for j in range(4):
-                                    row = _mirror(iy - 1 + j, rows) * stride
-                                    for k in range(4):
-                                        value += (
-                                            weights[wy + j]
-                                            * weights[wx + k]
-                                            * source[row + _mirror(ix - 1 + k, stride)]
-                                        )
-                            out[band, i, lane] = value
-                        else:
-                            out[band, i, lane] = np.float32(0)
-                        y += lane_y
-                        x += lane_x
+                    for lane in range(l0, min(l0 + tile, lanes), run):
+                        y = first_y + i * step_y + (band * lanes + lane) * lane_y
+                        x = first_x + i * step_x + (band * lanes + lane) * lane_x
+                        by_y = lane_y
+                        by_x = lane_x
+                        if displaced:
+                            node = (band * lanes + lane) // NODE_SPACING
+                            moved_y = _between(nodes, node, i, 0)
+                            moved_x = _between(nodes, node, i, 1)
+                            by_y += (_between(nodes, node + 1, i, 0) - moved_y) // NODE_SPACING
+                            by_x += (_between(nodes, node + 1, i, 1) - moved_x) // NODE_SPACING
+                            y += moved_y
+                            x += moved_x
+                        end = min(lane + run, l0 + tile, lanes)
+                        _resample_run(
+                            source, stride, rows, high, (y, x), (by_y, by_x), weights,
+                            out[band, i, lane:end],
+                        )  # fmt: skip
+
+
+@njit
+def _between(nodes: NDArray[np.int64], node: int, i: int, axis: int) -> Any:
+    """Return the displacement of point i between two nodes."""
+    at = i // NODE_SPACING
+    near = nodes[node, at, axis]
+    return near + (nodes[node, at + 1, axis] - near) * (i - at * NODE_SPACING) // NODE_SPACING
+
+
+@njit
+def _resample_run(
+    source: NDArray[np.float32],
+    stride: int,
+    rows: int,
+    high: tuple[int, int],
+    start: tuple[int, int],
+    step: tuple[int, int],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Evaluate an image at points in equal steps along a straight line."""
+    one = 1 << 32
+    drop = 32 - _FRACTION_BITS
+    rounding = 1 << (drop - 1)
+    low = -(one >> 1)
+    y, x = start
+    for lane in range(len(out)):
+        if low <= y <= high[0] and low <= x <= high[1]:
+            iy = y >> 32
+            ix = x >> 32
+            wy = (((y & (one - 1)) + rounding) >> drop) * 4
+            wx = (((x & (one - 1)) + rounding) >> drop) * 4
+            if 1 <= iy < rows - 2 and 1 <= ix < stride - 2:
+                at = (iy - 1) * stride + ix - 1
+                value = spline_sum(source, at, stride, weights, wx, wy)
+            else:
+                value = np.float32(0)
+                for j in range(4):
+                    row = _mirror(iy - 1 + j, rows) * stride
+                    for k in range(4):
+                        value += (
+                            weights[wy + j]
+                            * weights[wx + k]
+                            * source[row + _mirror(ix - 1 + k, stride)]
+                        )
+            out[lane] = value
+        else:
+            out[lane] = np.float32(0)
+        y += step[0]
+        x += step[1]
 
 
 @njit
@@ -297,64 +357,6 @@ def _mirror(index: int, size: int) -> int:
     if index >= size:
         index = 2 * size - 2 - index
     return min(max(index, 0), size - 1)
-
-
-@njit
-def _spline_coefficients(image: NDArray[np.float32]) -> None:
-    """Turn samples into cubic B-spline coefficients in place, with mirror boundaries.
-
-    The inverse of the spline's sampling filter is a causal and an anticausal recursion along each
-    axis, with the pole sqrt(3) - 2 ([1]_).
-    """
-    rows, columns = image.shape
-    pole = np.float32(np.sqrt(3.0) - 2.0)
-    gain = np.float32(6.0)
-    tail = pole / (pole * pole - np.float32(1))
-    reach = 16  # the pole to this power is below the precision of float32
-    if rows > 1:
-        start = np.zeros(columns, np.float32)
-        factor = np.float32(1)
-        for k in range(min(reach, rows)):
-            for x in range(columns):
-                start[x] += factor * image[k, x]
-            factor *= pole
-        for x in range(columns):
-            image[0, x] = start[x]
-        for y in range(1, rows):
-            for x in range(columns):
-                image[y, x] += pole * image[y - 1, x]
-        for x in range(columns):
-            image[rows - 1, x] = tail * (image[rows - 1, x] + pole * image[rows - 2, x])
-        for y in range(rows - 2, -1, -1):
-            for x in range(columns):
-                image[y, x] = pole * (image[y + 1, x] - image[y, x])
-    else:
-        gain = np.float32(1.0)
-    if columns > 1:
-        # Eight rows at once: one recursion alone waits for its own result at every step, and more
-        # rows, a power of two apart, would not fit the ways of the cache.
-        for y0 in range(0, rows, 8):
-            y1 = min(y0 + 8, rows)
-            for y in range(y0, y1):
-                total = np.float32(0)
-                factor = np.float32(1)
-                for k in range(min(reach, columns)):
-                    total += factor * image[y, k]
-                    factor *= pole
-                image[y, 0] = total
-            for x in range(1, columns):
-                for y in range(y0, y1):
-                    image[y, x] += pole * image[y, x - 1]
-            for y in range(y0, y1):
-                last = tail * (image[y, columns - 1] + pole * image[y, columns - 2])
-                image[y, columns - 1] = last
-            for x in range(columns - 2, -1, -1):
-                for y in range(y0, y1):
-                    image[y, x] = pole * (image[y, x + 1] - image[y, x])
-        gain *= np.float32(6.0)
-    for y in range(rows):
-        for x in range(columns):
-            image[y, x] *= gain
 
 
 def _low_pass(

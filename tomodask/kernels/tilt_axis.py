@@ -14,6 +14,10 @@ coherence c, the likelihood ratio against independence is ``(1 - c^2) / (1 - c r
 decide. For n views with a common value at a frequency, it is ``(1 - lambda)^-(n - 1)`` with lambda
 the power of their mean over their mean power.
 
+Aligning the series for every trial would be slow. The common line needs no alignment: the values
+of two views along one direction of Fourier space differ by a phase ramp alone, which a correlation
+of the lines finds, and only the few directions whose lines agree best are aligned and compared.
+
 An axis and the one turned by 180 degrees fit equally: they give specimens of opposite hand.
 
 References
@@ -25,10 +29,12 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
+from scipy import ndimage
 
 from tomodask.kernels.coarse_shifts import CoarseShifts
 from tomodask.kernels.correlate import Plane, coherence_weight, find_peak
@@ -42,15 +48,26 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["axis_likelihood", "search_tilt_axis"]
+__all__ = ["TiltAxis", "axis_likelihood", "line_agreement", "search_tilt_axis"]
 
 #: The longer edge on which the axis is searched, pixels.
 _EDGE = 160
 #: Aligned views that each view is correlated with.
 _REFERENCES = 4
-#: Step over the half circle, and then half-widths and steps around the best, degrees.
-_STEP = 12.0
-_REFINEMENTS = ((8.0, 2.0), (3.0, 1.0))
+#: Step of the common lines, and then half-widths and steps around the best, degrees.
+_STEP = 2.0
+_REFINEMENTS = ((6.0, 2.0), (2.0, 1.0))
+#: Candidates that are aligned, and how far apart they lie at least, degrees.
+_CANDIDATES, _APART = 4, 10.0
+#: Pairs of views whose lines are compared: so far apart in tilt, degrees. Nearer ones agree along
+#: every direction.
+_LINE_PAIRS = (9.0, 40.0)
+#: Displacements of lines that are tried, as a fraction of the edge, and the frequency up to which
+#: they count, cycles per pixel.
+_LINE_REACH, _LINE_CUTOFF = 0.5, 0.12
+#: Least error that is claimed, degrees: how far found axes of simulated series scatter, whose
+#: likelihoods are far narrower because specimens are no thin planes.
+_LEAST_ERROR = 0.7
 #: Pairs of views that are compared: this far apart in tilt, to a quarter of it, degrees. Closer
 #: pairs tell little of the axis and much of how the specimen differs from a thin plane.
 _SEPARATIONS = (24.0, 48.0)
@@ -67,24 +84,49 @@ _COHERENCE_LIMIT = 0.9
 _ITERATIONS = 6
 
 
+@dataclass(frozen=True, slots=True)
+class TiltAxis:
+    """A tilt axis that was searched for.
+
+    Parameters
+    ----------
+    angle
+        Degrees, counter-clockwise from +y.
+    error
+        Degrees: the standard error by the curvature of the likelihood, and not less than found
+        axes scatter by. It holds only where the right maximum was found.
+    margin
+        Log-likelihood by which it exceeds the best candidate elsewhere; infinite without another.
+    """
+
+    angle: float
+    error: float
+    margin: float
+
+
 def search_tilt_axis(
     plane: Plane,
     prepared: Mapping[int, SplineImage],
     angles: FloatArray,
     views: Sequence[int],
     thickness: float,
-) -> float:
-    """Return the tilt-axis angle of a series.
+    *,
+    near: float | None = None,
+    reach: float = 90.0,
+) -> TiltAxis:
+    """Return the tilt axis of a series.
 
     Parameters
     ----------
     plane, prepared, angles, views, thickness
         See :class:`~tomodask.kernels.coarse_shifts.CoarseShifts`.
+    near, reach
+        Search so far on either side of this angle, modulo 180 degrees; everywhere by default.
 
     Returns
     -------
-    float
-        Degrees, counter-clockwise from +y, in (-90, 90].
+    TiltAxis
+        Its angle within 90 degrees of `near`; in (-90, 90] without it.
     """
     small = Plane.create(plane.shape, plane.pixel_size, _EDGE)
     here = (np.eye(2), np.zeros(2))
@@ -95,14 +137,92 @@ def search_tilt_axis(
         series.align(_REFERENCES, passes=passes)
         return series
 
-    candidates = np.arange(-90.0, 90.0, _STEP)
-    best = max(candidates, key=lambda axis: axis_likelihood(aligned(axis, 0), axis))
+    middle = 0.0 if near is None else near
+    count = max(2, round(2 * reach / _STEP))
+    steps = np.arange(count + (reach < 90), dtype=np.float64)
+    trials: FloatArray = middle - reach + 2 * reach / count * steps
+    agreement = line_agreement(small, binned, angles, views, trials)
+    candidates = _separate_maxima(trials, agreement)
+    likelihoods = [axis_likelihood(aligned(axis, 0), axis) for axis in candidates]
+    rank = np.argsort(likelihoods)[::-1]
+    margin = likelihoods[rank[0]] - likelihoods[rank[1]] if len(rank) > 1 else np.inf
+    best, error = candidates[rank[0]], np.inf
     for width, step in _REFINEMENTS:
         series = aligned(best, 1)
-        trials = best + np.arange(-width, width + step / 2, step)
-        likelihood = np.array([axis_likelihood(series, axis) for axis in trials])
-        best = _summit(trials, likelihood)
-    return float(90 - (90 - best) % 180)
+        near_trials = best + np.arange(-width, width + step / 2, step)
+        values = np.array([axis_likelihood(series, axis) for axis in near_trials])
+        best, error = _summit(near_trials, values)
+    if near is None:
+        best = 90 - (90 - best) % 180
+    else:
+        best = float(np.clip(best, near - reach, near + reach))
+    return TiltAxis(float(best), max(error, _LEAST_ERROR), float(margin))
+
+
+def line_agreement(
+    plane: Plane,
+    prepared: Mapping[int, SplineImage],
+    angles: FloatArray,
+    views: Sequence[int],
+    axes: FloatArray,
+) -> FloatArray:
+    """Return how well the Fourier lines along each trial axis agree among the views.
+
+    Parameters
+    ----------
+    plane, prepared, angles, views
+        See :class:`~tomodask.kernels.coarse_shifts.CoarseShifts`; the shifts need not be known.
+    axes
+        (trial,) degrees.
+
+    Returns
+    -------
+    (trial,) mean over pairs of views of the highest correlation of their lines, in standard
+    deviations of what it is without relation.
+    """
+    order = sorted(views, key=lambda v: (angles[v], v))
+    at = angles[order]
+    first, second = np.nonzero(
+        (at - at[:, None] >= _LINE_PAIRS[0]) & (at - at[:, None] <= _LINE_PAIRS[1])
+    )
+    if not len(first):
+        first, second = np.triu_indices(len(order), 1)
+    size = 2 * min(plane.shape)
+    frequency = np.arange(_LOWEST * 2, int(_HIGHEST * size)) / size
+    angle = np.deg2rad(np.asarray(axes, np.float64))
+    along = np.stack([np.cos(angle), -np.sin(angle)])  # (y, x) of the axis' direction
+    lines = np.empty((len(order), len(axes), len(frequency)), np.complex64)
+    for rank, view in enumerate(order):
+        image = plane.image(prepared[view], np.eye(2), np.zeros(2))
+        spectrum = scipy.fft.fft2(image, s=(size, size), workers=1)
+        # About the image's middle, so that neighbouring samples have about the same phase.
+        for axis, n in enumerate(image.shape):
+            ramp = np.exp(1j * np.pi * (n - 1) * scipy.fft.fftfreq(size)).astype(np.complex64)
+            spectrum *= ramp[:, None] if axis == 0 else ramp
+        places = (along[:, :, None] * frequency * size) % size
+        lines[rank] = ndimage.map_coordinates(spectrum, places, order=1, mode="grid-wrap")
+    lines /= np.maximum(np.abs(lines), np.finfo(np.float32).tiny)
+    trials = np.arange(-_LINE_REACH * size / 2, _LINE_REACH * size / 2)
+    waves = np.exp(2j * np.pi * np.outer(frequency, trials)).astype(np.complex64)
+    taper = np.exp(-((frequency / _LINE_CUTOFF) ** 2)).astype(np.float32)
+    scale = np.sqrt(np.sum(taper**2) / 2)
+    agreement = np.zeros(len(axes))
+    for trial in range(len(axes)):
+        product = lines[first, trial] * lines[second, trial].conj() * taper
+        agreement[trial] = np.max((product @ waves).real, axis=1).mean() / scale
+    return agreement
+
+
+def _separate_maxima(trials: FloatArray, values: FloatArray) -> list[float]:
+    """Return the best trials that lie well apart, modulo 180 degrees, the best first."""
+    chosen: list[float] = []
+    for index in np.argsort(-values, kind="stable"):
+        apart = [abs((trials[index] - other + 90) % 180 - 90) for other in chosen]
+        if min(apart, default=np.inf) >= _APART:
+            chosen.append(float(trials[index]))
+        if len(chosen) == _CANDIDATES:
+            break
+    return chosen
 
 
 def axis_likelihood(series: CoarseShifts, axis: float) -> float:
@@ -221,10 +341,13 @@ def _smooth(values: FloatArray) -> FloatArray:
     return smooth
 
 
-def _summit(at: FloatArray, values: FloatArray) -> float:
-    """Return where the parabola through the highest value and those around it has its summit."""
+def _summit(at: FloatArray, values: FloatArray) -> tuple[float, float]:
+    """Return where the parabola about the highest value has its summit, and its width."""
     top = int(np.argmax(values))
     near = slice(max(0, top - 2), top + 3)
     bend, slope, _ = np.polyfit(at[near] - at[top], values[near], 2)
+    if bend >= 0:
+        return float(at[top]), float(at[1] - at[0])
     reach = at[1] - at[0]
-    return float(at[top] + (np.clip(-slope / (2 * bend), -reach, reach) if bend < 0 else 0.0))
+    summit = at[top] + np.clip(-slope / (2 * bend), -reach, reach)
+    return float(summit), float(1 / np.sqrt(-2 * bend))

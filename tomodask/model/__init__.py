@@ -7,7 +7,12 @@
 * ``provenance``: what a result says of its origin.
 """
 
-from tomodask.model.alignments import alignment_dataset, nominal_projection, projection_of
+from tomodask.model.alignments import (
+    alignment_dataset,
+    nominal_projection,
+    projection_of,
+    thickness_of,
+)
 from tomodask.model.landmarks import (
     carry_edits,
     edit_landmarks,
@@ -35,6 +40,7 @@ from tomodask.model.series import (
     edits_of,
     mark_edited,
     mark_stored,
+    sections_of,
     series_path,
     stored_folder,
     tilt_series_of,
@@ -65,8 +71,10 @@ __all__ = [
     "observation_index",
     "projection_of",
     "provenance",
+    "sections_of",
     "series_path",
     "stored_folder",
+    "thickness_of",
     "tilt_series_of",
     "undo_edit",
     "validate",

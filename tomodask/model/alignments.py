@@ -13,7 +13,7 @@ from tomodask.model.registry import REGISTRY, validate, variable_attributes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["alignment_dataset", "nominal_projection", "projection_of"]
+__all__ = ["alignment_dataset", "nominal_projection", "projection_of", "thickness_of"]
 
 _ALIGNMENT_FIELDS = (
     "tilt_angle",
@@ -120,6 +120,11 @@ def _local_field(alignment: xr.Dataset) -> LocalField | None:
     return LocalField.create(
         alignment["knot_y"].values, alignment["knot_x"].values, part("shift"), part("slope")
     )
+
+
+def thickness_of(alignment: xr.Dataset) -> float | None:
+    """Return the thickness of the specimen that an alignment knows, A; None where it does not."""
+    return float(alignment["thickness"]) if "thickness" in alignment else None
 
 
 def nominal_projection(series: xr.Dataset) -> Projection:

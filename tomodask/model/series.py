@@ -11,12 +11,14 @@ from tomodask.errors import ProductMissingError
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
 __all__ = [
     "EditKind",
     "edits_of",
     "mark_edited",
     "mark_stored",
+    "sections_of",
     "series_path",
     "stored_folder",
     "tilt_series_of",
@@ -75,6 +77,18 @@ def views_with_image(tilt_series: xr.Dataset) -> list[int]:
     if "has_image" not in tilt_series.coords:
         return list(range(tilt_series.sizes["tilt"]))
     return [int(view) for view in np.flatnonzero(tilt_series["has_image"].values)]
+
+
+def sections_of(series: xr.DataTree) -> NDArray[np.int64]:
+    """Return the view of each section of the stack that a series is of, or is exported as.
+
+    That is the imported stack, in whose order files of other programs are; of movies it is the
+    stack that is written, in the order of the views.
+    """
+    views = tilt_series_of(series)
+    if "movies" in series.children:
+        return np.arange(views.sizes["tilt"])
+    return np.argsort(views["section"].values, kind="stable")
 
 
 def series_path(tree: xr.DataTree) -> Path | None:

@@ -2,6 +2,7 @@
 
 * ``objects``: what a specimen is made of, and its exact projections;
 * ``specimens``: ready specimens and ready misalignments;
+* ``deformation``: how a specimen deforms with the dose;
 * ``imaging``: what the microscope and the camera make of the projections;
 * ``motion``, ``detector``, ``movies``, ``movie_series``: how it moves while a camera counts;
 * ``movie_files``, ``movie_demo``: movies as files of cameras, with mdoc and gain reference.
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+from tomodask.simulate.deformation import random_deformation
 from tomodask.simulate.detector import Detector
 from tomodask.simulate.imaging import (
     ContrastTransfer,
@@ -52,6 +54,7 @@ __all__ = [
     "dose_symmetric_order",
     "drift_path",
     "oriented",
+    "random_deformation",
     "random_misalignment",
     "simulate_movie",
     "simulate_movie_series",

@@ -210,7 +210,8 @@ class Phantom:
         Parameters
         ----------
         projection
-            Where the specimen lies in each view.
+            Where the specimen lies in each view. A local field displaces each object as a whole,
+            by its value at the object's centre.
         shape
             (y, x) pixels of an image.
         pixel_size
@@ -233,14 +234,15 @@ class Phantom:
         _require_positive("supersample", supersample)
         parts = self._parts()
         linear = projection.image_matrix() @ projection.view_matrix()[:, :2]
+        centres = np.array([part.centre for part in parts]).reshape(-1, 3)
+        # A local field moves every part as a whole, by what it is at the part's centre.
+        shift = projection.project(centres) - np.einsum("tij,pj->tpi", linear, centres)
         images = np.empty((len(projection), *shape), np.float32)
         image = np.empty(shape)
         for view in range(len(projection)):
             image[:] = 0
-            for part in parts:
-                part.add_projection(
-                    image, linear[view], projection.shift[view], pixel_size, supersample
-                )
+            for part, at in zip(parts, shift[view], strict=True):
+                part.add_projection(image, linear[view], at, pixel_size, supersample)
             images[view] = image
         return images
 

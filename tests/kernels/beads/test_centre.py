@@ -103,7 +103,7 @@ def test_a_membrane_across_the_rim_and_hot_pixels_do_not_pull():
     radius = 1500.0
     places = np.array([[np.cos(a), np.sin(a)] for a in np.arange(12) * np.pi / 6]) * (radius / 8)
     # The middle of the membrane lies half a radius outside of each bead's centre.
-    membrane = Shell((0.0, 0.0, 0.0), (radius + 45,) * 3, 40.0, -6e-4)
+    membrane = Shell((0.0, 0.0, 0.0), (radius + 45,) * 3, 40.0, -2e-4)
     outward = places / np.linalg.norm(places, axis=1, keepdims=True)
     pull = [
         centre_beads(

@@ -64,7 +64,7 @@ def test_derivatives_are_those_of_the_cameras(values, name):
         {"rotation"},
         {"rotation", "tilt"},
         {"rotation", "tilt", "magnification"},
-        {"rotation", "magnification", "stretch", "skew"},
+        {"rotation", "magnification", "skew"},
         {"rotation", "x_tilt"},
     ],
 )
@@ -181,6 +181,14 @@ def test_a_common_value_that_no_observation_can_tell_is_refused():
             tilt_axis_angle=85.0,
             variables=Variables(magnification=Freedom("single")),
         )
+    # A stretch that goes as the tangent of the tilt is a shear of the specimen.
+    with pytest.raises(DataError, match="stretch"):
+        solve(
+            made.observations,
+            made.tilt,
+            tilt_axis_angle=85.0,
+            variables=Variables(stretch=FREE),
+        )
     everything = Mapping(np.eye(41))  # without a reference, the common scale is open
     with pytest.raises(DataError, match="magnification"):
         solve(
@@ -259,6 +267,17 @@ def test_a_turned_image_turns_the_axis_alone():
     other = solve(turned, made.tilt, tilt_axis_angle=175.0)
     np.testing.assert_allclose(other.rotation, one.rotation + 90, atol=1e-6)
     np.testing.assert_allclose(other.points, one.points, atol=1e-5)
+
+
+def test_an_earlier_solution_is_a_start():
+    made = tracks(8, noise=0.2, jitter=STAGE)
+    options = {"tilt_axis_angle": 85.0, "variables": Variables(FREE, FREE)}
+    first = solve(made.observations, made.tilt, **options)
+    fixed = Variables(Freedom("fixed"))
+    again = solve(made.observations, made.tilt, tilt_axis_angle=0.0, variables=fixed, start=first)
+    np.testing.assert_allclose(again.rotation, first.rotation, atol=1e-9)
+    np.testing.assert_allclose(again.tilt_angle, first.tilt_angle, atol=1e-9)
+    assert again.mean_residual == pytest.approx(first.mean_residual, rel=0.01)
 
 
 def test_a_view_without_observations_lies_between_its_neighbours():

@@ -9,9 +9,10 @@ import numpy as np
 from tomodask.errors import DataError
 from tomodask.kernels.beads.alignment import FILLED, TRACKED, BeadAlignment
 from tomodask.kernels.beads.choose import choose, score_landmarks
+from tomodask.kernels.beads.credible import REMEDY, checked
 from tomodask.kernels.beads.local import shared_offsets
 from tomodask.kernels.beads.remeasure import remeasure
-from tomodask.kernels.beads.start import FEWEST, REMEDY, linked
+from tomodask.kernels.beads.start import FEWEST, linked
 from tomodask.kernels.beads.structure import project, triangulate
 from tomodask.kernels.beads.surfaces import surfaces_of
 from tomodask.kernels.beads.track import adjusted, assigned
@@ -39,8 +40,8 @@ _INSIDE = 0.25
 _SAME = 0.5
 #: Part of the views that should show a landmark in which it must have been measured.
 _MEASURED = 0.4
-#: Residuals, in diameters, with which nothing is aligned.
-_ASTRAY = 0.5
+#: Mean residual, in units of the median one, of a landmark that is not chosen.
+_POOR = 3.0
 
 
 def align_beads(
@@ -101,7 +102,7 @@ def align_beads(
     model = linked(detected, shape, tilt, tilt_axis_angle, coarse)
     tracks = assigned(model, views, variables)
     axis = model.tilt_axis_angle
-    notes = _views_left(model.aligned, used)
+    notes: list[str] = []
 
     for _ in range(_ROUNDS):
         state = adjusted(tracks, tilt, axis, variables)
@@ -139,14 +140,11 @@ def align_beads(
         diameter=diameter,
         elongation=tracks.elongation,
     )
-    chosen = choose(points, score.total, surface, count)
+    fit = score.residual < _POOR
+    chosen = choose(points, np.where(fit, score.total, np.inf), surface, count)
     final = adjusted(tracks[chosen], tilt, axis, variables)
     solution = final.solution
-    if not solution.noise < _ASTRAY * diameter:
-        raise DataError(
-            f"the beads miss the places of a rigid specimen by {solution.noise:.1f} pixels, their "
-            f"diameter being {diameter:.1f}: {REMEDY}"
-        )
+    notes += checked(solution, tilt, used, tracks, visible[kept], diameter)
     points, _ = triangulate(
         tracks.position, solution.matrix, solution.shift, deviation=1.0, depth=np.inf
     )
@@ -178,15 +176,6 @@ def _predicted(
     predicted = project(solution.matrix, solution.shift, solution.points)
     half = (np.array(shape[::-1]) - 1) / 2 - margin
     return predicted, (np.abs(predicted) <= half).all(axis=2) & used & solution.solved
-
-
-def _views_left(aligned: BoolArray, used: BoolArray) -> list[str]:
-    """Return notes on views whose place was not found."""
-    left = np.flatnonzero(used & ~aligned)
-    if not len(left):
-        return []
-    names = ", ".join(map(str, left))
-    return [f"views {names}: their beads could not be matched; they are placed between neighbours"]
 
 
 def _kept(tracks: Tracks, visible: BoolArray, wrong: BoolArray, notes: list[str]) -> BoolArray:

@@ -46,7 +46,9 @@ def discover(model: Model, *, tolerance: float) -> IntArray:
     views = np.flatnonzero(model.aligned)
     views = views[np.argsort(np.abs(model.tilt_angle[views]), kind="stable")]
     free = [model.free(int(v)) for v in views]
-    position = np.concatenate([model.detected[v][f] for v, f in zip(views, free, strict=True)])
+    position = np.concatenate(
+        [model.detected[v][f] for v, f in zip(views.tolist(), free, strict=True)]
+    )
     of_view = np.repeat(np.arange(len(views)), [len(f) for f in free])
     first = np.searchsorted(of_view, np.arange(len(views) + 1))
     sines = np.abs(np.sin(np.radians(model.tilt_angle[views])))

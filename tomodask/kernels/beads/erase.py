@@ -38,7 +38,7 @@ __all__ = ["erase_discs"]
 _PATCHES = 12
 #: Width of the ring about a disc, in its radii, and at least, pixels.
 _RING, _NARROWEST = 1.0, 5.0
-#: Patches are looked for at so many places, out to so many sizes of the disc with its ring.
+#: Patches are looked for at so many places, out to so many diameters of the disc with its ring.
 _TRIES, _FARTHEST = 600, 3.0
 #: Two patches are at least so many pixels apart, so that their noise is not the same.
 _APART = 3.0
@@ -119,20 +119,21 @@ def _fill(
     rng: np.random.Generator,
 ) -> None:
     """Fill one connected patch, whose pixels in `box` are `inside`, in place."""
-    size = max(inside.shape)
-    width = int(np.ceil(max(_NARROWEST, _RING * size / 2)))
-    first = np.array([part.start for part in box])
-    target = np.argwhere(np.pad(inside, width))
-    near = ndimage.distance_transform_edt(~np.pad(inside, width)) <= width
-    ring = np.argwhere(near & ~np.pad(inside, width))
-    target, ring = target + first - width, ring + first - width
+    # Of a cluster of beads the width counts, not the length.
+    radius = float(ndimage.distance_transform_edt(np.pad(inside, 1)).max())
+    width = int(np.ceil(max(_NARROWEST, _RING * radius)))
+    first = np.array([part.start for part in box]) - width
+    padded = np.pad(inside, width)
+    near = ndimage.distance_transform_edt(~padded) <= width
+    target, ring = np.argwhere(padded) + first, np.argwhere(near & ~padded) + first
     ring = ring[((ring >= 0) & (ring < erased.shape)).all(axis=1)]
     ring = ring[~erased[tuple(ring.T)]]
-    shifts = _shifts(erased, np.concatenate([target, ring]), size + 2 * width, rng)
+    pixels = np.concatenate([target, ring])
+    shifts = _shifts(erased, pixels, 2 * (radius + width), rng)
     if not len(ring) or not len(shifts):
         raise DataError(
             f"nothing is left around the disc at row {target[:, 0].mean():.0f}, column "
-            f"{target[:, 1].mean():.0f} that could take its place: give a smaller diameter, or "
+            f"{target[:, 1].mean():.0f} that could take its place: give a smaller radius, or "
             "exclude the view"
         )
     weights = rng.standard_normal(len(shifts))
@@ -151,7 +152,7 @@ def _fill(
 
 
 def _shifts(
-    erased: NDArray[np.bool_], pixels: NDArray[np.int64], size: int, rng: np.random.Generator
+    erased: NDArray[np.bool_], pixels: NDArray[np.int64], size: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return (patch, 2) shifts (y, x) to patches that hold little of what is erased."""
     valid = ~np.pad(erased, 1, constant_values=True)

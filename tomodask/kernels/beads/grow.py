@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tomodask.kernels.beads.model import Model
 
-__all__ = ["grow", "reconsider", "settle"]
+__all__ = ["complete", "grow"]
 
 #: Evidence, and its lead over any other shift, with which a view is registered; and pairs.
 _EVIDENCE, _MARGIN, _PAIRS = 6.0, 3.0, 2
@@ -33,6 +33,8 @@ _MILESTONES = (4, 7, 12, 20, 32)
 _FOUNDERS = 5
 #: Neighbours of the first view, none of which can be registered, after which there is no growing.
 _PATIENCE = 4
+#: Rounds of completing at most.
+_ROUNDS = 6
 #: Part of the views that should show a landmark in which it must be found.
 _FOUND = 0.25
 
@@ -47,11 +49,11 @@ def grow(model: Model) -> None:
         if not _extend(model, view):
             failed += 1
         elif model.aligned.sum() in _MILESTONES:
-            settle(model, Variables())
-    settle(model, Variables())
+            _settle(model, Variables())
+    _settle(model, Variables())
 
 
-def settle(model: Model, variables: Variables | None) -> None:
+def _settle(model: Model, variables: Variables | None) -> None:
     """Adjust the poses, assign all detections anew, and look for further landmarks."""
     adjust(model, variables)
     model.measure_deviation()
@@ -59,6 +61,18 @@ def settle(model: Model, variables: Variables | None) -> None:
         model.reassign(int(view))
     _forget(model)
     model.add(discover(model, tolerance=3 * model.deviation))
+
+
+def complete(model: Model, variables: Variables | None) -> None:
+    """Register the views that are left, settle, and so on until nothing changes."""
+    for _ in range(_ROUNDS):
+        before = model.index
+        for view, detected in enumerate(model.detected):
+            if len(detected) and not model.aligned[view]:
+                _extend(model, view)
+        _settle(model, variables)
+        if before.shape == model.index.shape and (before == model.index).all():
+            break
 
 
 def _next(model: Model, left: Sequence[int]) -> int:
@@ -72,13 +86,6 @@ def _next(model: Model, left: Sequence[int]) -> int:
             v,
         ),
     )
-
-
-def reconsider(model: Model) -> None:
-    """Try once more to register the views that could not be when the model was smaller."""
-    for view, detected in enumerate(model.detected):
-        if len(detected) and not model.aligned[view]:
-            _extend(model, view)
 
 
 def _extend(model: Model, view: int) -> bool:

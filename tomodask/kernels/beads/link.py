@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +26,6 @@ __all__ = ["Registration", "assign", "register"]
 
 #: Candidate shifts that are judged.
 _CANDIDATES = 24
-#: How often a point that should be seen is thought to be detected.
-_DETECTED = 0.7
 #: Squared Mahalanobis distance within which a detection can be a point: 99.9 % of them.
 GATE = 13.8
 
@@ -128,12 +127,15 @@ def register(
         if not len(rows):
             continue
         spread = np.sqrt(np.linalg.det(covariance[rows]))
-        gain = np.log(_DETECTED / (1 - _DETECTED) / (2 * np.pi * spread * density)) - distance / 2
-        # Missing are all that are not paired: the constant for all of them drops out. The prior of
-        # the shift is a density, and what counts is how much of it the pairs leave.
+        gain = -np.log(2 * np.pi * spread * density) - distance / 2
+        # That some are found and others are not is as probable as it can be by their number.
+        part = len(rows) / len(predicted)
+        surprise = len(predicted) * float(entr(part) + entr(1 - part))
+        # The prior of the shift is a density: what counts is how much of it the pairs leave.
         left = 1 / np.sqrt(np.linalg.det(weight.sum(axis=0)))
         off = float(np.sum((shift - expected) ** 2)) / drift**2
-        evidence = float(np.maximum(gain, 0).sum()) + np.log(left / drift**2) - 1.5 * np.log1p(off)
+        prior = float(np.log(left / drift**2)) - 1.5 * np.log1p(off)
+        evidence = float(np.maximum(gain, 0).sum()) - surprise + prior
         found.append(Registration(shift, rows, columns, evidence, 0.0))
     if not found:
         return Registration(expected, none, none, 0.0, 0.0)

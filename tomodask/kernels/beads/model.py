@@ -107,7 +107,7 @@ class Model:
     def table(self) -> FloatArray:
         """Return the (landmark, tilt, 2) positions, NaN where there are none."""
         table = np.full((*self.index.shape, 2), np.nan)
-        for view in np.flatnonzero(self.aligned):
+        for view in np.flatnonzero(self.aligned).tolist():
             seen = self.index[:, view] >= 0
             table[seen, view] = self.detected[view][self.index[seen, view]]
         return table

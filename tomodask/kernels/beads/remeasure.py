@@ -62,8 +62,8 @@ def remeasure(
     """
     position = np.full(predicted.shape, np.nan)
     error = np.full(predicted.shape[:2], np.nan)
-    for view in np.flatnonzero(wanted.any(axis=0)):
-        image = read(int(view))
+    for view in np.flatnonzero(wanted.any(axis=0)).tolist():
+        image = read(view)
         there = np.flatnonzero(visible[:, view])
         found = centre_beads(
             image,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.errors import DataError
+from tomodask.kernels.beads.credible import REMEDY
 from tomodask.kernels.beads.grow import grow
 from tomodask.kernels.beads.model import Model
 
@@ -18,14 +19,10 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["FEWEST", "REMEDY", "linked"]
+__all__ = ["FEWEST", "linked"]
 
 #: Fewest landmarks of an alignment.
 FEWEST = 3
-REMEDY = (
-    "check the beads' diameter, the tilt angles and the tilt-axis angle, or align by patches, "
-    "which needs no gold"
-)
 #: Prior deviation of heights, and drift of neighbouring views without and with a coarse alignment,
 #: as fractions of the images' shorter edge.
 _DEPTH, _DRIFT, _DRIFT_LEFT = 0.15, 0.05, 0.01

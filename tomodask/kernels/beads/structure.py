@@ -32,12 +32,14 @@ def view_matrices(tilt_angle: ArrayLike, tilt_axis_angle: ArrayLike) -> FloatArr
         [c * np.cos(tilt), -s, c * np.sin(tilt)],
         [s * np.cos(tilt), c, s * np.sin(tilt)],
     ]
-    return np.moveaxis(np.array(rows) + zero, (0, 1), (-2, -1))
+    matrices: FloatArray = np.moveaxis(np.array(rows) + zero, (0, 1), (-2, -1))
+    return matrices
 
 
 def project(matrix: FloatArray, shift: FloatArray, points: FloatArray) -> FloatArray:
     """Return where (landmark, 3) points are seen, (landmark, tilt, 2)."""
-    return np.einsum("tij,lj->lti", matrix, points) + shift
+    seen: FloatArray = np.einsum("tij,lj->lti", matrix, points) + shift
+    return seen
 
 
 def triangulate(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomodask.kernels.beads.grow import reconsider, settle
+from tomodask.kernels.beads.grow import complete
+from tomodask.kernels.beads.local import shared_offsets
+from tomodask.kernels.beads.structure import project
 from tomodask.kernels.bundle.adjust import solve
 from tomodask.kernels.bundle.automatic import automatic_variables
 from tomodask.kernels.bundle.observations import Observations
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Adjusted", "Tracks", "adjusted", "assigned"]
 
-#: Rounds of assigning and adjusting at most.
-_ROUNDS = 6
 #: Squared studentised residual, in units of the noise, of a wrong measurement: chance has one such
 #: in twenty thousand. And rounds of rejecting at most.
 _WRONG, _REJECTIONS = 20.0, 8
@@ -109,14 +109,11 @@ class Adjusted:
     wrong: BoolArray
 
 
-def assigned(model: Model, detections: Sequence[Detections | None], variables: Variables) -> Tracks:
-    """Assign and adjust a model's detections until nothing changes; return the tracks."""
-    for _ in range(_ROUNDS):
-        before = model.index
-        reconsider(model)
-        settle(model, variables)
-        if before.shape == model.index.shape and (before == model.index).all():
-            break
+def assigned(
+    model: Model, detections: Sequence[Detections | None], variables: Variables | None
+) -> Tracks:
+    """Return the tracks of a model's detections, once nothing more changes."""
+    complete(model, variables)
     error = np.full(model.index.shape, np.nan)
     elongation = np.full(model.index.shape, np.nan)
     for view, found in enumerate(detections):
@@ -162,10 +159,12 @@ def adjusted(
         )
         residual = np.full(tracks.position.shape, np.nan)
         residual[landmark, view] = solution.residual
+        predicted = project(solution.matrix, solution.shift, solution.points)
+        # What neighbours share is the specimen's motion, and no mistake.
+        shared = shared_offsets(predicted, residual)[landmark, view]
+        product = np.sum((solution.residual + shared) * (solution.left_out + shared), axis=1)
         squared = np.zeros(wrong.shape)
-        squared[landmark, view] = observations.weight * np.nan_to_num(
-            np.sum(solution.residual * solution.left_out, axis=1)
-        )
+        squared[landmark, view] = observations.weight * np.nan_to_num(product)
         # The median of chi-squared with two degrees of freedom is 1.386.
         limit = _WRONG * float(np.median(squared[landmark, view])) / 1.386
         worst = squared >= np.maximum(squared.max(axis=0), squared.max(axis=1)[:, None])

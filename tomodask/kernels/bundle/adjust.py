@@ -13,7 +13,7 @@ from tomodask.kernels.bundle.judgement import needed_landmarks
 from tomodask.kernels.bundle.normal import Problem, State
 from tomodask.kernels.bundle.report import report
 from tomodask.kernels.bundle.table import Table
-from tomodask.kernels.bundle.variables import PARAMETERS
+from tomodask.kernels.bundle.variables import PARAMETERS, Freedom
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,7 @@ def solve(
     tilt_axis_angle: float,
     variables: Variables | None = None,
     robust: bool = True,
+    start: Solution | None = None,
 ) -> Solution:
     """Return the geometry of a tilt series that explains where landmarks were seen.
 
@@ -62,6 +63,10 @@ def solve(
         :func:`~tomodask.kernels.bundle.automatic.automatic_variables`.
     robust
         Whether wrong observations lose their weight.
+    start
+        An earlier solution of the same views, whose values stand for the nominal ones: what is
+        fixed stays as it is there, and priors are about it. Its axis may still turn as a whole
+        unless the rotation is fixed.
 
     Returns
     -------
@@ -78,17 +83,36 @@ def solve(
     variables = automatic_variables(observations) if variables is None else variables
     nominal = np.atleast_1d(np.asarray(tilt_angle, np.float64))
     table = Table.create(observations, nominal)
-    start = np.zeros((len(nominal), len(PARAMETERS)))
-    start[:, PARAMETERS.index("rotation")] = np.deg2rad(tilt_axis_angle)
-    start[:, PARAMETERS.index("tilt")] = np.deg2rad(nominal)
-    start[:, PARAMETERS.index("magnification")] = 1.0
-    start[:, PARAMETERS.index("compression")] = 1.0
-
+    values = _starting_values(nominal, tilt_axis_angle, start)
     floor = FLOOR * table.spread
-    turn, state, weight = initial_state(table, start, floor)
-    start[:, PARAMETERS.index("rotation")] += turn
+    turn, state, weight = initial_state(table, values, floor)
+    if variables.rotation != Freedom("fixed"):
+        values[:, PARAMETERS.index("rotation")] += turn
     own = table.enough(needed_landmarks(variables), len(nominal))
     components = variables.components(nominal, own)
-    problem = Problem(table, start, components)
+    problem = Problem(table, values, components)
     state = State(np.zeros(problem.unknowns), state.shift, state.points)
     return report(fit(problem, state, weight, robust=robust), tilt_axis_angle)
+
+
+def _starting_values(
+    tilt_angle: FloatArray, tilt_axis_angle: float, start: Solution | None
+) -> FloatArray:
+    """Return the (view, 7) values, radians, that deviations are counted from."""
+    if start is not None:
+        columns = (
+            np.deg2rad(start.rotation),
+            np.deg2rad(start.tilt_angle),
+            start.magnification,
+            start.compression,
+            start.stretch,
+            np.deg2rad(start.skew),
+            np.deg2rad(start.x_tilt),
+        )
+        return np.stack(columns, axis=1)
+    values = np.zeros((len(tilt_angle), len(PARAMETERS)))
+    values[:, PARAMETERS.index("rotation")] = np.deg2rad(tilt_axis_angle)
+    values[:, PARAMETERS.index("tilt")] = np.deg2rad(tilt_angle)
+    values[:, PARAMETERS.index("magnification")] = 1.0
+    values[:, PARAMETERS.index("compression")] = 1.0
+    return values

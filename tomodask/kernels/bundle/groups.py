@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,43 +12,53 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["group_nodes", "interpolated"]
+__all__ = ["POWERS", "group_nodes", "group_starts", "interpolated"]
 
 
-def group_nodes(tilt_angle: FloatArray, size: int, fixed: int | None = None) -> IntArray:
-    """Return the views at which interpolated values have nodes.
+#: Part of a view's share that may reach into the next group. Like the powers in `POWERS`, it
+#: was inferred: with it the groups are those in tiltalign's logs of two series.
+_REACH = 1 / 16
+#: Power of the cosine of the tilt that the sizes of groups go as, by parameter.
+POWERS = {
+    "rotation": 0.0,
+    "tilt": 1.0,
+    "magnification": 1.5,
+    "compression": 1.5,
+    "stretch": 1.5,
+    "skew": 0.0,
+    "x_tilt": 1.0,
+}
 
-    Intervals are shorter at high tilt, where a given change does more: their lengths go as the
-    cosine of the tilt, with a mean of `size` views.
+
+def group_starts(tilt_angle: FloatArray, size: int, power: float) -> IntArray:
+    """Return the first views of groups of neighbours, smaller at high tilt.
 
     Parameters
     ----------
     tilt_angle
         (view,) degrees, in order.
     size
-        Mean number of views per interval.
-    fixed
-        A view that must be a node.
+        Number of views per group on average, were all sizes alike.
+    power
+        Of the cosine of the tilt, which sizes go as.
 
     Returns
     -------
-    (node,) int64, increasing, the first and the last view among them.
+    (group,) int64, increasing, from 0.
     """
-    count = len(tilt_angle)
-    if count < 3:
-        return np.arange(count)
-    cosine = np.maximum(np.cos(np.deg2rad(tilt_angle)), 0.1)
-    length = np.maximum(size * cosine * count / cosine.sum(), 1.0)
-    # Position in units of intervals: the trapezoid rule along the views.
-    rate = 1 / length
-    place = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
-    corners = [0, count - 1] if fixed is None else sorted({0, fixed, count - 1})
-    nodes: list[int] = [0]
-    for start, end in pairwise(corners):
-        intervals = max(1, round(place[end] - place[start]))
-        wanted = np.linspace(place[start], place[end], intervals + 1)[1:]
-        nodes += [int(np.argmin(np.abs(place - one))) for one in wanted]
-    return np.unique(np.array(nodes, np.int64))
+    relative = np.maximum(np.cos(np.deg2rad(tilt_angle)), 0.1) ** power
+    share = relative.mean() / (size * relative)
+    count = max(1, round(float(share.sum())))
+    place = np.cumsum(share) - _REACH * share
+    group = np.minimum(place / share.sum() * count, count - 1).astype(np.int64)
+    starts = np.unique(group, return_index=True)[1]
+    return starts.astype(np.int64)
+
+
+def group_nodes(tilt_angle: FloatArray, size: int, power: float) -> IntArray:
+    """Return the views between which values are interpolated: the groups' first, and the last."""
+    starts = group_starts(tilt_angle, size, power)
+    return np.unique(np.append(starts, len(tilt_angle) - 1))
 
 
 def interpolated(nodes: FloatArray, at: FloatArray) -> FloatArray:

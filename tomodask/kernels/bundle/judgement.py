@@ -26,6 +26,8 @@ __all__ = ["check_determined", "judge", "judge_angles", "needed_landmarks", "war
 _SINGULAR = 1e-11
 #: Fraction of all weight that may be lost to wrong observations.
 _MOST_LOST = 0.45
+#: Fewest landmarks that keep most of their weight.
+_AGREEING = 3
 #: Noise, as a fraction of the landmarks' spread, that no rigid specimen gives, and that which is
 #: suspicious.
 _NOT_RIGID, _HARDLY_RIGID = 0.05, 0.015
@@ -102,6 +104,12 @@ def judge(table: Table, robust: FloatArray, noise: float, freedom: float) -> Non
         raise DataError(
             f"{100 * lost:.0f} % of the observations contradict the others: which are right "
             "cannot be told; check the tracks, the tilt angles and the tilt-axis angle"
+        )
+    agreeing = int((robust.sum(axis=0) > _DOUBTED * seen.sum(axis=0)).sum())
+    if agreeing < _AGREEING:
+        raise DataError(
+            f"only {agreeing} of {seen.shape[1]} landmarks agree with each other: which are right "
+            f"cannot be told with less than {_AGREEING}; track more landmarks"
         )
     if freedom < 1:
         raise DataError(

@@ -32,8 +32,8 @@ _CUTOFF = 4.685
 _TO_SIGMA = 0.6745
 #: Weighted mean square of Gaussian residuals under these weights, relative to that without.
 BISQUARE_SHRINKAGE = 0.8807
-#: Least deviation of lengths, as a fraction of their median (it is half of it for Gaussian
-#: residuals): few alike residuals must not make the next one suspect.
+#: Least deviation of lengths in units of the views' medians (for Gaussian residuals it is 0.56):
+#: a few alike residuals, or none, must not make the next one suspect.
 _LEAST_SPREAD = 0.25
 #: Observations in a ring of views.
 _RING = 100
@@ -76,7 +76,7 @@ def bisquare_weights(length: FloatArray, seen: BoolArray, floor: float) -> Float
         values = relative[rows][seen[rows]]
         middle = float(np.median(values))
         spread = float(np.median(np.abs(values - middle))) / _TO_SIGMA
-        spread = max(spread, _LEAST_SPREAD * middle, np.finfo(np.float64).tiny)
+        spread = max(spread, _LEAST_SPREAD)
         x = np.maximum(relative[rows] - middle, 0.0) / (_CUTOFF * spread)
         weight[rows] = np.where(x < 1, (1 - x**2) ** 2, 0.0)
     return np.where(seen, weight, 0.0)

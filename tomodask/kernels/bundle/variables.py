@@ -8,8 +8,9 @@ A parameter that is the same for all views is, except for the rotation, a mere c
 specimen: a common magnification its size, a common tilt or x-tilt its attitude, a common
 stretch, skew or compression its shape. One view or group of each is therefore the reference that
 keeps its starting value: that of lowest tilt, or for the compression, which does nothing there,
-that of highest tilt, unless a mapping says otherwise. With a prior there is no reference; the mean
-deviation is then zero by itself.
+that of highest tilt, unless a mapping says otherwise. A free stretch is refused all the same: one
+that goes as the tangent of the tilt is a shear of the specimen. With a prior there is no
+reference; the mean deviation is then zero by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from tomodask.errors import DataError, ParameterError
-from tomodask.kernels.bundle.groups import group_nodes, interpolated
+from tomodask.kernels.bundle.groups import POWERS, group_nodes, group_starts, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
+    IntArray = NDArray[np.int64]
 
 __all__ = ["PARAMETERS", "Component", "Freedom", "Mapping", "Variables"]
 
@@ -46,6 +48,10 @@ PARAMETERS = (
 )
 
 
+#: Parameters that views of a group share; of the others, values are interpolated between groups.
+_IN_BLOCKS = ("magnification", "compression", "stretch")
+
+
 @dataclass(frozen=True, slots=True)
 class Freedom:
     """How free a parameter is.
@@ -54,7 +60,8 @@ class Freedom:
     ----------
     kind
         ``"fixed"``: as given. ``"single"``: one value for all views (the rotation only).
-        ``"grouped"``: linear between nodes about `size` views apart, closer at high tilt.
+        ``"grouped"``: as IMOD's tiltalign maps `size` views, fewer at high tilt: magnification,
+        compression and stretch are the same in a group, the others linear from group to group.
         ``"free"``: one value per view. ``"estimated"``: one value per view, the sum of a smooth
         function of the tilt and independent deviations, each with a Gaussian prior whose width
         is estimated from the data.
@@ -201,11 +208,7 @@ def _components(
                 )
             return [Component(name, np.ones((len(order), 1)))]
         case "grouped":
-            fixed = None if constant else _reference(name, tilt_angle[used])
-            nodes = group_nodes(tilt_angle[used], freedom.size, fixed)
-            basis = interpolated(ranks[used][nodes], ranks)
-            keep = np.ones(len(nodes), bool) if fixed is None else nodes != fixed
-            return [Component(name, basis[:, keep])]
+            return [Component(name, _grouped(name, freedom.size, tilt_angle[used], ranks, used))]
         case "free":
             basis = interpolated(ranks[used], ranks)
             if not constant:
@@ -217,6 +220,35 @@ def _components(
             apart = Component(name, own, estimated=True)
             common = [Component(name, np.ones((len(order), 1)))] if constant else []
             return [*common, smooth, apart]
+
+
+def _grouped(
+    name: str, size: int, tilt_angle: FloatArray, ranks: FloatArray, used: IntArray
+) -> FloatArray:
+    """Return the (view, unknown) basis of groups.
+
+    Parameters
+    ----------
+    name, size
+        Of the parameter, and of its groups.
+    tilt_angle
+        (used,) in order, degrees.
+    ranks
+        (view,) place of each view in the order of tilt.
+    used
+        (used,) the views that form groups.
+    """
+    reference = _reference(name, tilt_angle)
+    if name in _IN_BLOCKS:
+        starts = group_starts(tilt_angle, size, POWERS[name])
+        group = np.searchsorted(ranks[used][starts], ranks, "right") - 1
+        basis = (np.maximum(group, 0)[:, None] == np.arange(len(starts))).astype(np.float64)
+        fixed = int(np.searchsorted(starts, reference, "right")) - 1
+    else:
+        nodes = group_nodes(tilt_angle, size, POWERS[name])
+        basis = interpolated(ranks[used][nodes], ranks)
+        fixed = int(np.argmin(np.abs(nodes - reference)))
+    return basis if name == "rotation" else np.delete(basis, fixed, axis=1)
 
 
 def _reference(name: str, tilt_angle: FloatArray) -> int:
