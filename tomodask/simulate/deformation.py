@@ -1,4 +1,4 @@
-"""How a specimen deforms while a tilt series is recorded: it bends and shears with the dose.
+"""How a specimen deforms while a tilt series is recorded: it bends and flows with the dose.
 
 The ice is taken as a thin plate (the Kirchhoff hypothesis): a dome of its middle plane turns the
 normals, so that the two surfaces are displaced against each other along the plane.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.polynomial import polynomial
+from numpy.polynomial import legendre
 
 from tomodask.errors import ParameterError
 from tomodask.geometry import LocalField
+from tomodask.simulate.imaging import dose_symmetric_order
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -23,10 +24,11 @@ __all__ = ["random_deformation"]
 
 #: Knots along each axis: a natural spline then follows polynomials of low degree closely.
 _KNOTS = 9
-_DEGREE = 3
+#: Degrees of the polynomials; what is linear in x and y the alignment of whole views takes away.
+_LOWEST, _HIGHEST = 2, 3
 #: Ways in which the plate deforms, each at its own pace: parts of the dose in which a deformation
 #: has come to 1 - 1/e of its end.
-_PACES = (0.15, 0.4, 1.5)
+_PACES = (0.3, 1.0, 5.0)
 
 
 def random_deformation(
@@ -40,8 +42,8 @@ def random_deformation(
     """Return a deformation that grows smoothly with the dose, as radiation causes it.
 
     At the first exposure there is none: places of the specimen are those of before. Each point
-    moves along x, y and z by polynomials of third degree in x and y, without what moves the
-    specimen as a whole; the motion is fast at first and then slows down.
+    moves along x, y and z by polynomials of second and third degree in x and y; the motion slows
+    down with time.
 
     Parameters
     ----------
@@ -50,8 +52,8 @@ def random_deformation(
     seed
         Equal seeds give equal deformations.
     amplitude
-        Largest displacement along the plane or the beam that a point of the middle plane
-        undergoes, A.
+        Root mean square length of the displacement at the last exposure, over the middle plane,
+        A.
     extent
         (x, y) size of the specimen about its origin, A.
     order
@@ -62,8 +64,6 @@ def random_deformation(
     ParameterError
         If a size is not positive, or the order has another number of views.
     """
-    from tomodask.simulate.imaging import dose_symmetric_order
-
     angles = np.deg2rad(np.atleast_1d(np.asarray(tilt_angle, np.float64)))
     if not (amplitude >= 0 and min(extent) > 0):
         raise ParameterError(
@@ -83,12 +83,13 @@ def random_deformation(
     for pace in _PACES:
         growth = (1 - np.exp(-dose / pace)) / (1 - np.exp(-1 / pace))
         shape = _shape(rng)
-        now = np.stack([polynomial.polyval2d(x, y, part) for part in shape], axis=-1)
-        slope_x = polynomial.polyval2d(x, y, polynomial.polyder(shape[2], axis=0)) * 2 / extent[0]
-        slope_y = polynomial.polyval2d(x, y, polynomial.polyder(shape[2], axis=1)) * 2 / extent[1]
+        now = np.stack([legendre.legval2d(x, y, part) for part in shape], axis=-1)
+        slope_x = legendre.legval2d(x, y, legendre.legder(shape[2], axis=0)) * 2 / extent[0]
+        slope_y = legendre.legval2d(x, y, legendre.legder(shape[2], axis=1)) * 2 / extent[1]
         moved += growth[:, None, None, None] * now
         bent -= growth[:, None, None, None] * np.stack([slope_x, slope_y], axis=-1)
-    scale = amplitude / np.linalg.norm(moved, axis=-1).max()
+    last = moved[int(np.argmax(acquired))]
+    scale = amplitude / np.sqrt(np.mean(np.sum(last**2, axis=-1)))
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
     shift = np.stack([moved[..., 0] * cos + moved[..., 2] * sin, moved[..., 1]], axis=-1)
     slope = np.stack([bent[..., 0] * cos, bent[..., 1]], axis=-1)
@@ -96,8 +97,8 @@ def random_deformation(
 
 
 def _shape(rng: np.random.Generator) -> FloatArray:
-    """Return (3, i, j) coefficients of ``x**i y**j`` of the displacement along x, y and z."""
-    degree = np.add.outer(np.arange(_DEGREE + 1), np.arange(_DEGREE + 1))
-    shape: FloatArray = rng.standard_normal((3, *degree.shape)) / np.maximum(degree, 1)
-    shape *= (degree >= 1) & (degree <= _DEGREE)
+    """Return (3, i, j) Legendre coefficients of the displacement along x, y and z."""
+    degree = np.add.outer(np.arange(_HIGHEST + 1), np.arange(_HIGHEST + 1))
+    shape: FloatArray = rng.standard_normal((3, *degree.shape))
+    shape *= (degree >= _LOWEST) & (degree <= _HIGHEST)
     return shape

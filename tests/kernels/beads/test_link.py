@@ -19,10 +19,8 @@ def isotropic(count, deviation=1.0):
 def test_the_shift_that_most_points_share_is_found_whatever_its_size():
     rng = np.random.default_rng(1)
     points = rng.uniform(-300, 300, (10, 2))
-    detected = np.concatenate([points[3:] + [180.0, -170.0], rng.uniform(-500, 500, (8, 2))])
-    found = register(
-        points, isotropic(10), detected, expected=np.zeros(2), drift=40.0, area=AREA
-    )
+    detected = np.concatenate([points[3:] + np.array([180.0, -170.0]), rng.uniform(-500, 500, (8, 2))])
+    found = register(points, isotropic(10), detected, expected=np.zeros(2), drift=40.0, area=AREA)
     np.testing.assert_allclose(found.shift, [180, -170], atol=0.1)
     np.testing.assert_array_equal(found.landmark, np.arange(3, 10))
     np.testing.assert_array_equal(found.detection, np.arange(7))
@@ -76,8 +74,10 @@ def link(series, axis, tilts=TILTS):
     return model
 
 
-@pytest.mark.parametrize("axis", [0.0, 12.0, 85.0, -88.0, 178.0])
-@pytest.mark.parametrize("off", [20.0, 165.0, None])
+@pytest.mark.parametrize(
+    ("axis", "off"),
+    [(0.0, 20.0), (12.0, None), (85.0, -20.0), (85.0, 180.0), (-88.0, None), (178.0, 165.0)],
+)
 def test_series_are_linked_about_any_axis_known_roughly_or_not(axis, off):
     series = point_series(3, axis=axis)
     model = link(series, None if off is None else axis + off)
@@ -95,7 +95,7 @@ def test_series_are_linked_about_any_axis_known_roughly_or_not(axis, off):
         {"count": 4, "missing": 0.1, "false": 0.5},
         {"count": 60, "size": 2500, "sway": 3.0},
     ],
-    ids=lambda kind: "-".join(kind),
+    ids="-".join,
 )
 def test_hard_series_are_linked(kind):
     for seed in range(2):

@@ -66,7 +66,7 @@ def _settle(model: Model, variables: Variables | None) -> None:
 def complete(model: Model, variables: Variables | None) -> None:
     """Register the views that are left, settle, and so on until nothing changes."""
     for _ in range(_ROUNDS):
-        before = model.index
+        before = model.index.copy()
         for view, detected in enumerate(model.detected):
             if len(detected) and not model.aligned[view]:
                 _extend(model, view)

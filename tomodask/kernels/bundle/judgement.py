@@ -172,7 +172,8 @@ def warnings_of(solution: Solution, table: Table, given_axis: float) -> tuple[st
     doubted = np.sort(table.views[(by_view < _DOUBTED) & solution.solved[table.views]])
     if len(doubted):
         found.append(f"views {_listed(doubted)}: most of their observations count little")
-    unsolved = np.flatnonzero(~solution.solved)
+    # Views without any observation are left out on purpose, or by what found the landmarks.
+    unsolved = table.observed[~solution.solved[table.observed]]
     if len(unsolved):
         found.append(
             f"views {_listed(unsolved)}: too few good observations; their values lie between "

@@ -169,8 +169,8 @@ class Problem:
         """Return (unknown and shift, column) of (view, parameter and shift, column)."""
         count = len(self.parameters)
         columns = rows.shape[2]
-        effect = self.effect.reshape(-1, self.unknowns)
-        mapped = effect.T @ rows[:, :count].reshape(-1, columns)
+        effect = self.effect.reshape(len(rows) * count, self.unknowns)
+        mapped = effect.T @ rows[:, :count].reshape(len(rows) * count, columns)
         found: FloatArray = np.concatenate([mapped, rows[:, count:].reshape(-1, columns)])
         return found
 
@@ -180,8 +180,8 @@ class Problem:
         views = len(square)
         found = np.zeros((first + 2 * views, first + 2 * views))
         half = square[:, :count, :count] @ self.effect
-        effect = self.effect.reshape(-1, first)
-        found[:first, :first] = effect.T @ half.reshape(-1, first)
+        effect = self.effect.reshape(views * count, first)
+        found[:first, :first] = effect.T @ half.reshape(views * count, first)
         mixed = np.matmul(self.effect.transpose(0, 2, 1), square[:, :count, count:])
         mixed = mixed.transpose(1, 0, 2).reshape(first, 2 * views)
         found[:first, first:] = mixed

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
+from tomodask.errors import DataError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -55,12 +57,18 @@ def covariance(equations: Normal, penalty: FloatArray) -> FloatArray:
 
     Raises
     ------
-    numpy.linalg.LinAlgError
+    DataError
         If the equations are singular.
     """
     system, _ = equations.reduced(penalty)
     scale = 1 / np.sqrt(np.diag(system))
-    factor = scipy.linalg.cholesky(system * scale * scale[:, None], lower=True)
+    try:
+        factor = scipy.linalg.cholesky(system * scale * scale[:, None], lower=True)
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            "the observations that are left do not determine the variables: free less, or track "
+            "more landmarks"
+        ) from error
     half = scipy.linalg.solve_triangular(factor, np.diag(scale), lower=True)
     found: FloatArray = half.T @ half
     return found

@@ -38,6 +38,8 @@ class Table:
     ----------
     views, landmarks
         Indices of the rows and the columns; views in the order of tilt.
+    observed
+        All views with observations, of those too that cannot be used.
     rows, columns
         (n,) place of each observation in the table, -1 where it has none.
     position
@@ -50,6 +52,7 @@ class Table:
 
     views: IntArray
     landmarks: IntArray
+    observed: IntArray
     rows: IntArray
     columns: IntArray
     position: FloatArray
@@ -105,7 +108,8 @@ class Table:
         spread = float(np.sqrt((apart**2).sum(axis=1).mean()))
         if not spread > 0:
             raise DataError("all landmarks lie at one place; track landmarks apart")
-        return cls(views, landmarks, rows, columns, position, weight, spread)
+        observed = np.unique(observations.view)
+        return cls(views, landmarks, observed, rows, columns, position, weight, spread)
 
     @property
     def seen(self) -> BoolArray:

@@ -113,6 +113,41 @@ class Mapping:
         basis = interpolated(np.asarray(nodes, np.float64), np.arange(views, dtype=np.float64))
         return cls(basis[:, [node != reference for node in nodes]])
 
+    @classmethod
+    def grouped(
+        cls,
+        parameter: str,
+        size: int,
+        tilt_angle: FloatArray,
+        *,
+        views: IntArray,
+        reference: int | None,
+        blocks: bool,
+    ) -> Self:
+        """Return the mapping on groups of views that follow each other, as tiltalign forms them.
+
+        The kind "grouped" of :class:`Freedom` goes by rising tilt instead, whatever the order of
+        the views, and so its groups end elsewhere where the tilt falls.
+
+        Parameters
+        ----------
+        parameter
+            Whose groups: how much smaller they are at high tilt differs.
+        size
+            Views per group.
+        tilt_angle
+            (view,) degrees.
+        views
+            Those that groups are formed of, increasing; the others lie between their neighbours.
+        reference
+            View whose group keeps its starting value.
+        blocks
+            Whether a group shares its value; otherwise it is linear from group to group.
+        """
+        place = np.arange(len(tilt_angle), dtype=np.float64)
+        at = None if reference is None else int(np.argmin(np.abs(views - reference)))
+        return cls(_on_groups(parameter, size, tilt_angle[views], place, views, at, blocks))
+
 
 @dataclass(frozen=True, slots=True)
 class Variables:
@@ -208,7 +243,11 @@ def _components(
                 )
             return [Component(name, np.ones((len(order), 1)))]
         case "grouped":
-            return [Component(name, _grouped(name, freedom.size, tilt_angle[used], ranks, used))]
+            tilts = tilt_angle[used]
+            at = None if constant else _reference(name, tilts)
+            blocks = name in _IN_BLOCKS
+            basis = _on_groups(name, freedom.size, tilts, ranks, used, at, blocks)
+            return [Component(name, basis)]
         case "free":
             basis = interpolated(ranks[used], ranks)
             if not constant:
@@ -222,8 +261,14 @@ def _components(
             return [*common, smooth, apart]
 
 
-def _grouped(
-    name: str, size: int, tilt_angle: FloatArray, ranks: FloatArray, used: IntArray
+def _on_groups(
+    name: str,
+    size: int,
+    tilt_angle: FloatArray,
+    ranks: FloatArray,
+    used: IntArray,
+    reference: int | None,
+    blocks: bool,
 ) -> FloatArray:
     """Return the (view, unknown) basis of groups.
 
@@ -234,21 +279,24 @@ def _grouped(
     tilt_angle
         (used,) in order, degrees.
     ranks
-        (view,) place of each view in the order of tilt.
+        (view,) place of each view in the order that groups follow.
     used
-        (used,) the views that form groups.
+        (used,) the views that form groups, in that order.
+    reference
+        Place among these of the view whose group is left out.
+    blocks
+        Whether the values are the same in a group.
     """
-    reference = _reference(name, tilt_angle)
-    if name in _IN_BLOCKS:
-        starts = group_starts(tilt_angle, size, POWERS[name])
+    starts = group_starts(tilt_angle, size, POWERS[name])
+    if blocks:
         group = np.searchsorted(ranks[used][starts], ranks, "right") - 1
         basis = (np.maximum(group, 0)[:, None] == np.arange(len(starts))).astype(np.float64)
-        fixed = int(np.searchsorted(starts, reference, "right")) - 1
+        fixed = None if reference is None else int(np.searchsorted(starts, reference, "right")) - 1
     else:
         nodes = group_nodes(tilt_angle, size, POWERS[name])
         basis = interpolated(ranks[used][nodes], ranks)
-        fixed = int(np.argmin(np.abs(nodes - reference)))
-    return basis if name == "rotation" else np.delete(basis, fixed, axis=1)
+        fixed = None if reference is None else int(np.argmin(np.abs(nodes - reference)))
+    return basis if fixed is None else np.delete(basis, fixed, axis=1)
 
 
 def _reference(name: str, tilt_angle: FloatArray) -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from tomodask.errors import DataError, ParameterError
 from tomodask.kernels.patches.joint import Joint, fit_sources
@@ -50,6 +51,12 @@ _FIRST, _SOURCES, _BOTH = 12, 8, 24
 _CONVERGED = 0.01
 #: Standard deviation of the rotations about their mean that is expected, degrees.
 _ROTATION = 0.3
+#: Steps before which the expected matter is updated, and after which the axis is searched.
+_CONCENTRATE, _AXIS_AFTER = 3, 3
+#: Its first trial, the number of trials, and how far it may be, degrees.
+_TURN, _TURNS, _FARTHEST = 0.5, 3, 3.0
+#: Distance, A, over which matter is expected beside matter, and its variance anywhere, relative.
+_NEAR, _ANYWHERE = 100.0, 0.05
 #: The volume is so much wider than the frame.
 _MARGIN = 1.1
 #: Standard errors by which a view must correlate with a neighbour to count as found.
@@ -160,13 +167,19 @@ def align_patches(
     sources: Images | None = None
     for edge, steps in _LEVELS:
         frame = Frame.create(shape, pixel_size, np.deg2rad(tilt_axis_angle), edge)
-        level = _Level(views, frame, thickness, mask, pixel_size)
+        level = _Level(views, frame, thickness, mask, pixel_size, np.deg2rad(tilt_axis_angle))
         sources = None
-        for _ in range(steps):
+        for number in range(steps):
             used, seen = level.prepare(geometry, used)
             significance[:] = 0
             significance[used] = seen
             sources = level.fit(sources)
+            if number < _CONCENTRATE:
+                sources = level.concentrate(sources)
+            if edge == _LEVELS[0][0] and number == _AXIS_AFTER:
+                geometry = level.axis(geometry, used, sources)
+                used, seen = level.prepare(geometry, used)
+                sources = level.fit(sources)
             geometry, change = level.step(geometry, used, sources)
             if change < _CONVERGED:
                 break
@@ -204,9 +217,11 @@ class _Level:
         thickness: float,
         mask: NDArray[np.bool_] | None,
         raw_pixel: float,
+        axis: float,
     ) -> None:
         self.views, self.frame, self.thickness = views, frame, thickness
-        self._mask, self._raw_pixel = mask, raw_pixel
+        self._mask, self._raw_pixel, self._axis = mask, raw_pixel, axis
+        self._amplitude: Images | None = None
         self._depth = max(3, round(thickness / frame.pixel_size))
         self._width = 2 * int(frame.shape[0] * _MARGIN / 2)
         half_edge = frame.longest / 2
@@ -244,7 +259,55 @@ class _Level:
         whitened = frame.images(frame.spectra(images) * whitening) * weights
         self.whitened = whitened / np.sqrt(spectrum.scale).astype(np.float32)[:, None, None]
         self.specimen = Specimen(frame, self._depth, self._width, tilt, spectrum, weights)
+        if self._amplitude is not None:
+            self.specimen.amplitude = self._amplitude
         return used, spectrum.significance
+
+    def concentrate(self, sources: Images) -> Images:
+        """Expect matter where it is found; return the sources of the same density.
+
+        A specimen is not spread evenly. Where the slab is empty, a prior that says so keeps the
+        views' noise out of the reference.
+        """
+        density = sources * self.specimen.amplitude
+        power = ndimage.gaussian_filter(
+            density**2, _NEAR / self.frame.pixel_size, mode="constant", truncate=2.5
+        )
+        above = np.maximum(power - np.median(power), 0)
+        amplitude = np.sqrt(above / max(float(above.mean()), 1e-30) + _ANYWHERE)
+        self._amplitude = self.specimen.amplitude = amplitude.astype(np.float32)
+        return self.fit((density / amplitude).astype(np.float32))
+
+    def slope(
+        self, geometry: Geometry, used: NDArray[np.int64], turned: float, sources: Images
+    ) -> float:
+        """Return the slope of the log-likelihood by the tilt axis, turned by radians."""
+        views = len(used)
+        self.prepare(
+            geometry.moved(used, np.zeros((views, 2)), np.full(views, turned)), used
+        )
+        for _ in range(2):
+            sources = self.fit(sources)
+        return self.joint(sources).turning(self.whitened - self.specimen.views(sources))
+
+    def axis(self, geometry: Geometry, used: NDArray[np.int64], sources: Images) -> Geometry:
+        """Return the geometry with all views turned to where the log-likelihood is highest.
+
+        The reference turns with the views nearly unseen, so that the equations' own step is far
+        too short: the root of the slope is found by the secant instead.
+        """
+        tried = [0.0]
+        slopes = [self.slope(geometry, used, 0.0, sources)]
+        ahead = np.sign(slopes[0]) * np.deg2rad(_TURN)
+        for _ in range(_TURNS):
+            tried.append(float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST))))
+            slopes.append(self.slope(geometry, used, tried[-1], sources))
+            line = np.polyfit(tried, slopes, 1)
+            ahead = -line[1] / line[0] if line[0] < 0 else tried[-1] + np.deg2rad(_TURN) * np.sign(
+                slopes[-1]
+            )
+        ahead = float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST)))
+        return geometry.moved(used, np.zeros((len(used), 2)), np.full(len(used), ahead))
 
     def fit(self, sources: Images | None) -> Images:
         """Return the most probable sources, starting from some."""
@@ -278,9 +341,7 @@ class _Level:
         if self._mask is None:
             return np.float32(1)
         # The region is given for an untilted view; it lies there as the coarse axis says.
-        return _seen_region(self._mask, frame, tilt, self._raw_pixel, self.axis)
-
-    axis: float = 0.0
+        return _seen_region(self._mask, frame, tilt, self._raw_pixel, self._axis)
 
 
 def _seen_region(

@@ -95,6 +95,10 @@ class Joint:
         self._turn = self.derivatives[:, 2] - specimen.turned(sources)
         self._turn_size = float(np.vdot(self._turn, self._turn)) + 1e-9
 
+    def turning(self, residual: Images) -> float:
+        """Return the slope of the log-likelihood as all views turn with the specimen."""
+        return float(np.vdot(self._turn, residual))
+
     def right_side(self, residual: Images, deviation: FloatArray) -> Unknowns:
         """Return the right side for a residual of the views.
 

@@ -56,6 +56,7 @@ class Specimen:
         weights: Images,
     ) -> None:
         self.frame = frame
+        self.amplitude: Images = np.ones((depth, width, frame.shape[1]), np.float32)
         self.shape = (depth, width, frame.shape[1])
         self.cos, self.sin = np.cos(tilt), np.sin(tilt)
         self.filter = np.sqrt(spectrum.signal_to_noise).astype(np.float32)[frame.ring]
@@ -78,12 +79,12 @@ class Specimen:
 
     def views(self, sources: Images) -> Images:
         """Return the whitened views (view, u, v) of sources (z, x, y)."""
-        return self._seen(project_rows(sources, self.cos, self.sin, self.frame.shape[0]))
+        return self._seen(self._projected(sources))
 
     def adjoint(self, views: Images) -> Images:
         """Return the adjoint of :meth:`views`: sources of views."""
         images = self.frame.images(self.frame.spectra(views * self.weight) * self.filter)
-        return backproject_rows(images, self.cos, self.sin, self.shape[:2])
+        return backproject_rows(images, self.cos, self.sin, self.shape[:2]) * self.amplitude
 
     def preconditioned(self, sources: Images) -> Images:
         """Apply, nearly, the inverse of ``A' G' G A + 1``: that of a slab without edges."""
@@ -99,9 +100,7 @@ class Specimen:
         (view, 3, u, v) float32: by a shift along u and along v, pixels, and by a rotation, in
         half edges of the frame (a point half an edge from the centre moves by one pixel).
         """
-        spectra = self.frame.spectra(
-            project_rows(sources, self.cos, self.sin, self.frame.shape[0])
-        )
+        spectra = self.frame.spectra(self._projected(sources))
         spectra *= self.filter
         along_u = -self.frame.images(spectra * (2j * np.pi * self.frame.fu).astype(np.complex64))
         along_v = -self.frame.images(spectra * (2j * np.pi * self.frame.fv).astype(np.complex64))
@@ -122,8 +121,13 @@ class Specimen:
         half = self.frame.longest / 2
         x = ((np.arange(width) - (width - 1) / 2) / half).astype(np.float32)[None, :, None]
         y = ((np.arange(length) - (length - 1) / 2) / half).astype(np.float32)[None, None, :]
-        change = y * np.gradient(sources, axis=1) - x * np.gradient(sources, axis=2)
-        return self.views(change.astype(np.float32))
+        density = sources * self.amplitude
+        change = y * np.gradient(density, axis=1) - x * np.gradient(density, axis=2)
+        rows = project_rows(change.astype(np.float32), self.cos, self.sin, self.frame.shape[0])
+        return self._seen(rows)
+
+    def _projected(self, sources: Images) -> Images:
+        return project_rows(sources * self.amplitude, self.cos, self.sin, self.frame.shape[0])
 
     def _seen(self, projections: Images) -> Images:
         images = self.frame.images(self.frame.spectra(projections) * self.filter)

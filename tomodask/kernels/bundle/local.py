@@ -1,0 +1,398 @@
+"""Local motion of the specimen, from what a rigid one leaves unexplained.
+
+Every place (x, y, z) of the specimen is displaced in each view by a vector, which is a smooth
+function of x and y, linear in z, and related between views: a Gaussian process. The points and the
+shifts of the views are free, so that what they explain is not taken for motion; the rest is linear
+least squares with a prior. Amplitude, correlation length and pace of the motion are those of the
+greatest evidence, the probability of the data with everything else integrated out. The result is
+believed only if it predicts where landmarks are seen that were left out.
+
+References
+----------
+.. [1] Rasmussen, C. E. and Williams, C. K. I., Gaussian Processes for Machine Learning, MIT Press
+   2006, chapters 2.7 and 5.4.
+.. [2] Fernandez, J.-J., Li, S., Bharat, T. A. M. and Agard, D. A., Cryo-tomography tilt-series
+   alignment with consideration of the beam-induced sample motion, J. Struct. Biol. 202 (2018) 200,
+   doi:10.1016/j.jsb.2018.02.001 (motion of the specimen from residuals of landmarks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.linalg
+from scipy.optimize import minimize_scalar
+
+from tomodask.kernels.bundle.smoothness import Surface, paces
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomodask.kernels.bundle.observations import Observations
+
+    FloatArray = NDArray[np.float64]
+
+__all__ = ["LocalMotion", "local_motion"]
+
+#: Landmarks, and observations of one, without which nothing local is looked for.
+_LANDMARKS, _VIEWS = 6, 3
+#: Correlation lengths that are tried, as fractions of the landmarks' extent.
+_LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.12)
+#: How far the surfaces may move against each other, as a fraction of how far the middle moves.
+_DEPTHS = (0.0, 0.3, 1.0)
+#: Functions of the place and the view at most, and variance of one, relative to the largest, that
+#: is left out.
+_MOST, _NEGLIGIBLE = 400, 1e-6
+#: Groups of landmarks that are left out in turn.
+_FOLDS = 8
+#: Gain of left-out landmarks, in its standard errors, and as a part of the variance, below which
+#: there is no motion.
+_SURE, _WORTH = 2.0, 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalMotion:
+    """How the specimen moved; lengths in the unit of the points.
+
+    Parameters
+    ----------
+    knot_y, knot_x
+        (ky,) and (kx,).
+    shift, slope
+        (view, ky, kx, 2) displacement of the image of the plane z = 0, and what is added per
+        height; between the knots natural cubic splines.
+    left_out_rigid, left_out
+        Root mean square distance of landmarks from their predicted places when they are left out
+        of the estimate, without and with the motion.
+    pace
+        How the motion goes from view to view, in words.
+    """
+
+    knot_y: FloatArray
+    knot_x: FloatArray
+    shift: FloatArray
+    slope: FloatArray
+    left_out_rigid: float
+    left_out: float
+    pace: str
+
+
+def local_motion(
+    observations: Observations,
+    camera: FloatArray,
+    points: FloatArray,
+    tilt_angle: FloatArray,
+    *,
+    exposed: FloatArray | None = None,
+) -> LocalMotion | None:
+    """Return how the specimen moved locally, None where it did not so that anything could tell.
+
+    Parameters
+    ----------
+    observations
+        Positions in the aligned images (rotated and shifted as the rigid solution has it) and
+        weights; those of landmarks without a point are not used.
+    camera
+        (view, 2, 3) aligned cameras: ``(u, v) = camera (x, y, z)``.
+    points
+        (landmark, 3) of the rigid solution; NaN where not known.
+    tilt_angle
+        (view,) degrees.
+    exposed
+        (view,) what grows with the exposures, such as the dose before each view.
+    """
+    rows = _landmark_rows(observations, points)
+    if len(rows) < _LANDMARKS:
+        return None
+    data = [_Landmark.create(observations, one, camera, points) for one in rows]
+    place = np.array([points[observations.landmark[one[0]]] for one in rows])
+    ways = paces(tilt_angle, exposed)
+    best = _searched(data, place, ways)
+    if best is None:
+        return None
+    before, after = best.left_out(data)
+    gain = before - after
+    error = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
+    if not (gain.mean() > _SURE * error and gain.sum() > _WORTH * before.sum()):
+        return None
+    count = sum(len(one) for one in rows)
+    shift, slope = best.at_knots(camera)
+    return LocalMotion(
+        best.surface.knot_y,
+        best.surface.knot_x,
+        shift,
+        slope,
+        float(np.sqrt(before.sum() / count)),
+        float(np.sqrt(after.sum() / count)),
+        best.pace,
+    )
+
+
+def _landmark_rows(observations: Observations, points: FloatArray) -> list[NDArray[np.int64]]:
+    """Return the indices of the observations of each landmark that can be used."""
+    known = np.isfinite(points).all(axis=1)[observations.landmark] & (observations.weight > 0)
+    rows = [
+        np.flatnonzero(known & (observations.landmark == one))
+        for one in np.unique(observations.landmark[known])
+    ]
+    return [one for one in rows if len(one) >= _VIEWS]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Landmark:
+    """What a landmark says of the displacements of its views, its own place being free.
+
+    Parameters
+    ----------
+    square
+        (unknown, unknown) normal matrix: of the displacement vectors (view, 3) of its place, and
+        of the shifts (view, 2).
+    pull
+        (unknown,) right-hand side.
+    total
+        Weighted sum of squares of the residuals.
+    freedom
+        Coordinates less three.
+    """
+
+    square: FloatArray
+    pull: FloatArray
+    total: float
+    freedom: int
+
+    @classmethod
+    def create(
+        cls,
+        observations: Observations,
+        rows: NDArray[np.int64],
+        camera: FloatArray,
+        points: FloatArray,
+    ) -> _Landmark:
+        views = observations.view[rows]
+        root = np.sqrt(observations.weight[rows])
+        point = points[observations.landmark[rows[0]]]
+        cameras = camera[views] * root[:, None, None]
+        residual = (observations.position[rows] - camera[views] @ point) * root[:, None]
+        count, seen = len(camera), np.arange(len(rows))
+        design = np.zeros((len(rows), 2, 5 * count))
+        for axis in range(3):
+            design[seen, :, 3 * views + axis] = cameras[:, :, axis]
+        for axis in range(2):
+            design[seen, axis, 3 * count + 2 * views + axis] = root
+        own = np.linalg.svd(cameras.reshape(-1, 3), full_matrices=False)[0]
+        free = design.reshape(2 * len(rows), -1)
+        free = free - own @ (own.T @ free)
+        left = residual.reshape(-1) - own @ (own.T @ residual.reshape(-1))
+        return cls(free.T @ free, free.T @ left, float(left @ left), 2 * len(rows) - 3)
+
+
+def _searched(
+    data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArray]
+) -> _Fit | None:
+    """Return the fit of the greatest evidence, None if that is the one without motion.
+
+    One choice is made after the other, and the first ones then again.
+    """
+    extent = float(np.ptp(place[:, :2], axis=0).max())
+    spacing = float(np.sqrt(np.prod(np.ptp(place[:, :2], axis=0)) / len(place)))
+    lengths = [extent * one for one in _LENGTHS if extent * one > 0.7 * spacing]
+    choice: dict[str, float | str] = {"length": extent, "pace": next(iter(ways)), "depth": 0.0}
+    options: dict[str, list[float] | list[str]] = {
+        "pace": list(ways),
+        "length": lengths or [extent],
+        "depth": list(_DEPTHS),
+    }
+    fits: dict[tuple[float | str, ...], _Fit] = {}
+    for name in ("pace", "length", "depth", "pace", "length"):
+        for value in options[name]:
+            trial = choice | {name: value}
+            key = tuple(trial.values())
+            if key not in fits:
+                fits[key] = _Fit.create(
+                    data,
+                    place,
+                    ways[str(trial["pace"])],
+                    str(trial["pace"]),
+                    float(trial["length"]),
+                    float(trial["depth"]),
+                )
+        best = max(fits, key=lambda one: fits[one].evidence)
+        choice = dict(zip(choice, best, strict=True))
+    found = fits[best]
+    return found if found.evidence > 0 else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """The motion for one choice of the prior.
+
+    Parameters
+    ----------
+    surface, functions
+        Functions of the place: over x and y, and their (landmark, function) values, those that
+        are linear in z last.
+    pace
+        In words.
+    views
+        (view, function) functions of the view.
+    pairs
+        (2, pair) functions of the place and of the view whose products are used.
+    height
+        By which z is divided where functions are linear in it, times how little they may move.
+    strength
+        Variance of the motion in units of the noise's.
+    evidence
+        Logarithm, more than that of no motion.
+    amplitudes
+        (pair, 3) what was found.
+    """
+
+    surface: Surface
+    functions: FloatArray
+    pace: str
+    views: FloatArray
+    pairs: NDArray[np.int64]
+    height: float
+    strength: float
+    evidence: float
+    amplitudes: FloatArray
+
+    @classmethod
+    def create(
+        cls,
+        data: list[_Landmark],
+        place: FloatArray,
+        views: FloatArray,
+        pace: str,
+        length: float,
+        depth: float,
+    ) -> _Fit:
+        """Return the fit of the amplitude of the greatest evidence."""
+        surface = Surface.create(place[:, 0], place[:, 1], length)
+        functions = surface.at(place[:, 0], place[:, 1])
+        height = np.inf
+        if depth:
+            height = float(np.sqrt(np.mean(place[:, 2] ** 2))) / depth
+            functions = np.concatenate([functions, functions * place[:, 2:] / height], axis=1)
+        pairs = _pairs(functions, views)
+        square, pull = _normal(data, functions, views, pairs)
+        size = 3 * pairs.shape[1]
+        # The shifts are free: they are eliminated.
+        shifts, rank = _pseudo_inverse(square[size:, size:])
+        through = square[:size, size:] @ shifts
+        values, vectors = np.linalg.eigh(
+            square[:size, :size] - through @ square[size:, :size]
+        )
+        projected = vectors.T @ (pull[:size] - through @ pull[size:])
+        total = sum(one.total for one in data) - float(pull[size:] @ shifts @ pull[size:])
+        freedom = sum(one.freedom for one in data) - rank
+        values = np.maximum(values, 0)
+
+        def evidence(log_strength: float) -> float:
+            strength = np.exp(log_strength)
+            left = total - float(np.sum(strength * projected**2 / (1 + strength * values)))
+            determinant = float(np.log1p(strength * values).sum())
+            return -0.5 * determinant - 0.5 * freedom * float(np.log(left / total))
+
+        coarse = max(np.arange(-8.0, 16.0, 2.0), key=evidence)
+        found = minimize_scalar(
+            lambda at: -evidence(at), bounds=(coarse - 2, coarse + 2), method="bounded"
+        )
+        strength = float(np.exp(found.x))
+        amplitudes = vectors @ (strength * projected / (1 + strength * values))
+        return cls(
+            surface,
+            functions,
+            pace,
+            views,
+            pairs,
+            height,
+            strength,
+            float(-found.fun),
+            amplitudes.reshape(-1, 3),
+        )
+
+    def at_knots(self, camera: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the (view, ky, kx, 2) shift and slope of the aligned images."""
+        flat = self.surface.functions.shape[2]
+        shape = (len(self.views), *self.surface.functions.shape[:2], 3)
+        moved, bent = np.zeros(shape), np.zeros(shape)
+        for (place, view), amplitude in zip(self.pairs.T, self.amplitudes, strict=True):
+            surface = self.surface.functions[:, :, place % flat]
+            part = self.views[:, view, None, None, None] * surface[:, :, None] * amplitude
+            if place < flat:
+                moved += part
+            else:
+                bent += part / self.height
+        return tuple(np.einsum("vac,vyxc->vyxa", camera, one) for one in (moved, bent))
+
+    def left_out(self, data: list[_Landmark]) -> tuple[FloatArray, FloatArray]:
+        """Return (landmark,) sums of squares left out: without motion, and with it."""
+        size = 3 * self.pairs.shape[1]
+        square, pull = _normal(data, self.functions, self.views, self.pairs)
+        prior = np.zeros(len(square))
+        prior[:size] = 1 / self.strength
+        before, after = np.empty(len(data)), np.empty(len(data))
+        for fold in range(min(_FOLDS, len(data))):
+            chosen = np.arange(fold, len(data), _FOLDS)
+            for start, result in ((size, before), (0, after)):
+                here = slice(start, None)
+                parts = [
+                    _normal([data[one]], self.functions[[one]], self.views, self.pairs)
+                    for one in chosen
+                ]
+                system = square[here, here] - sum(part[0][here, here] for part in parts)
+                system += np.diag(prior[here])
+                # What no view is left to tell stays where it is.
+                system[np.diag_indices_from(system)] += 1e-9 * np.trace(square) / len(square)
+                right = pull[here] - sum(part[1][here] for part in parts)
+                unknowns = scipy.linalg.solve(system, right, assume_a="pos")
+                for one, part in zip(chosen, parts, strict=True):
+                    result[one] = data[one].total - 2 * float(unknowns @ part[1][here])
+                    result[one] += float(unknowns @ part[0][here, here] @ unknowns)
+        return before, after
+
+
+def _pairs(functions: FloatArray, views: FloatArray) -> NDArray[np.int64]:
+    """Return the (2, pair) functions of the place and of the view whose product matters."""
+    variance = np.outer(np.mean(functions**2, axis=0), np.mean(views**2, axis=0))
+    order = np.argsort(-variance, axis=None, kind="stable")[:_MOST]
+    order = order[variance.ravel()[order] > _NEGLIGIBLE * variance.max()]
+    return np.stack(np.unravel_index(order, variance.shape))
+
+
+def _normal(
+    data: list[_Landmark],
+    functions: FloatArray,
+    views: FloatArray,
+    pairs: NDArray[np.int64],
+) -> tuple[FloatArray, FloatArray]:
+    """Return the normal matrix and the right-hand side of the amplitudes and the shifts."""
+    count = len(views)
+    size = 3 * pairs.shape[1]
+    square = np.zeros((size + 2 * count, size + 2 * count))
+    pull = np.zeros(size + 2 * count)
+    place, view = pairs
+    basis = np.kron(views, np.eye(3))
+    for landmark, values in zip(data, functions, strict=True):
+        scale = np.repeat(values[place], 3)
+        columns = (3 * view[:, None] + np.arange(3)).ravel()
+        motion = basis.T @ landmark.square[: 3 * count]
+        inner = (motion[:, : 3 * count] @ basis)[np.ix_(columns, columns)]
+        square[:size, :size] += inner * scale[:, None] * scale
+        square[:size, size:] += motion[columns, 3 * count :] * scale[:, None]
+        square[size:, size:] += landmark.square[3 * count :, 3 * count :]
+        pull[:size] += (basis.T @ landmark.pull[: 3 * count])[columns] * scale
+        pull[size:] += landmark.pull[3 * count :]
+    square[size:, :size] = square[:size, size:].T
+    return square, pull
+
+
+def _pseudo_inverse(square: FloatArray) -> tuple[FloatArray, int]:
+    """Return the pseudo-inverse of a symmetric matrix, and its rank."""
+    values, vectors = np.linalg.eigh(square)
+    known = values > 1e-9 * values[-1]
+    inverse = (vectors[:, known] / values[known]) @ vectors[:, known].T
+    return inverse, int(known.sum())
