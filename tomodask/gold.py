@@ -152,7 +152,7 @@ def erase_gold(
         for view, item in zip(there, found, strict=True):
             more[view] = np.array(item["untracked"]).reshape(-1, 2)
         if projection is not None:
-            pass
+            more = _in_all_views(more, projection, size, source)
         places = [
             (np.concatenate([known, new]), np.concatenate([numbers, np.full(len(new), -1)]))
             for (known, numbers), new in zip(places, more, strict=True)

@@ -19,7 +19,9 @@ def isotropic(count, deviation=1.0):
 def test_the_shift_that_most_points_share_is_found_whatever_its_size():
     rng = np.random.default_rng(1)
     points = rng.uniform(-300, 300, (10, 2))
-    detected = np.concatenate([points[3:] + np.array([180.0, -170.0]), rng.uniform(-500, 500, (8, 2))])
+    detected = np.concatenate(
+        [points[3:] + np.array([180.0, -170.0]), rng.uniform(-500, 500, (8, 2))]
+    )
     found = register(points, isotropic(10), detected, expected=np.zeros(2), drift=40.0, area=AREA)
     np.testing.assert_allclose(found.shift, [180, -170], atol=0.1)
     np.testing.assert_array_equal(found.landmark, np.arange(3, 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomodask.kernels.beads.detect import Detections
-    from tomodask.kernels.beads.track import Tracks
+    from tomodask.kernels.beads.profile import BeadProfile
+    from tomodask.kernels.beads.track import Adjusted, Tracks
     from tomodask.kernels.bundle.solution import Solution
     from tomodask.kernels.bundle.variables import Variables
 
@@ -100,65 +102,52 @@ def align_beads(
     views = [d if u else None for d, u in zip(detections, used, strict=True)]
     detected = [np.zeros((0, 2)) if d is None else d.position for d in views]
     model = linked(detected, shape, tilt, tilt_axis_angle, coarse)
-    tracks = assigned(model, views, variables)
-    axis = model.tilt_axis_angle
-    notes: list[str] = []
 
+    def solved(tracks: Tracks) -> Adjusted:
+        return adjusted(tracks, tilt, model.tilt_axis_angle, variables)
+
+    tracks = assigned(model, views, variables)
+    field = _Field(shape, used, _INSIDE * diameter)
+    profiles = [None if d is None else d.profile for d in views]
     for _ in range(_ROUNDS):
-        state = adjusted(tracks, tilt, axis, variables)
+        state = solved(tracks)
         tracks.drop(state.wrong)
-        predicted, visible = _predicted(state.solution, shape, used, _INSIDE * diameter)
-        predicted += shared_offsets(
-            predicted, np.where(state.wrong[..., None], np.nan, state.residual)
-        )
-        tracks.fill(
-            *remeasure(
-                read,
-                predicted,
-                visible & ~tracks.measured,
-                visible,
-                diameter=diameter,
-                deviation=np.hypot(2 * state.solution.noise, np.nan_to_num(state.solution.error)),
-                profiles=[None if d is None else d.profile for d in views],
-            )
-        )
-        tracks = tracks.merge(state.solution.points, _SAME * diameter)
-    state = adjusted(tracks, tilt, axis, variables)
+        tracks = _mended(tracks, state, field, read, profiles, diameter)
+    state = solved(tracks)
     tracks.drop(state.wrong)
-    predicted, visible = _predicted(state.solution, shape, used, _INSIDE * diameter)
-    kept = _kept(tracks, visible, state.wrong, notes)
-    if kept.sum() < FEWEST:
-        raise DataError(f"{kept.sum()} beads could be followed through the series: {REMEDY}")
+    visible = field.visible(state.solution, state.solution.points)
+    kept, notes = _kept(tracks, visible, state.wrong)
     tracks = tracks[kept]
 
     points = state.solution.points[kept]
     surface = surfaces_of(points)
     score = score_landmarks(
         state.residual[kept],
-        predicted[kept],
+        project(state.solution.matrix, state.solution.shift, points),
         visible[kept],
         diameter=diameter,
         elongation=tracks.elongation,
     )
     fit = score.residual < _POOR
     chosen = choose(points, np.where(fit, score.total, np.inf), surface, count)
-    final = adjusted(tracks[chosen], tilt, axis, variables)
-    solution = final.solution
-    notes += checked(solution, tilt, used, tracks, visible[kept], diameter)
+    final = solved(tracks[chosen])
+    wrong = np.zeros(tracks.error.shape, bool)
+    wrong[chosen] = final.wrong
+    tracks.drop(wrong)
+    notes += checked(final.solution, tilt, used, tracks, visible[kept], diameter)
     points, _ = triangulate(
-        tracks.position, solution.matrix, solution.shift, deviation=1.0, depth=np.inf
+        tracks.position, final.solution.matrix, final.solution.shift, deviation=1.0, depth=np.inf
     )
-    predicted = project(solution.matrix, solution.shift, points)
-    half = (np.array(shape[::-1]) - 1) / 2
-    visible = (np.abs(predicted) <= half).all(axis=2) & used & solution.solved
+    predicted = project(final.solution.matrix, final.solution.shift, points)
     measured = tracks.measured
+    shown = _Field(shape, used, 0.0).visible(final.solution, points)
     there = np.where(measured[..., None], tracks.position, predicted)
     return BeadAlignment(
-        position=np.where((measured | visible)[..., None], there, np.nan),
+        position=np.where((measured | shown)[..., None], there, np.nan),
         error=tracks.error,
-        source=np.where(measured, TRACKED, np.where(visible, FILLED, 0)).astype(np.int8),
+        source=np.where(measured, TRACKED, np.where(shown, FILLED, 0)).astype(np.int8),
         chosen=chosen,
-        solution=solution,
+        solution=final.solution,
         variables=final.variables,
         points=points,
         residual=predicted - tracks.position,
@@ -169,25 +158,66 @@ def align_beads(
     )
 
 
-def _predicted(
-    solution: Solution, shape: tuple[int, int], used: BoolArray, margin: float
-) -> tuple[FloatArray, BoolArray]:
-    """Return where landmarks are in all views, and which of these places can be looked at."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Field:
+    """What part of the images counts: (y, x), (tilt,) views that are used, and the margin."""
+
+    shape: tuple[int, int]
+    used: BoolArray
+    margin: float
+
+    def visible(self, solution: Solution, points: FloatArray) -> BoolArray:
+        """Return in which views with a place of their own points are seen, (landmark, tilt)."""
+        predicted = project(solution.matrix, solution.shift, points)
+        half = (np.array(self.shape[::-1]) - 1) / 2 - self.margin
+        return np.asarray((np.abs(predicted) <= half).all(axis=2) & self.used & solution.solved)
+
+
+def _mended(
+    tracks: Tracks,
+    state: Adjusted,
+    field: _Field,
+    read: Callable[[int], NDArray[np.generic]],
+    profiles: Sequence[BeadProfile | None],
+    diameter: float,
+) -> Tracks:
+    """Return the tracks with what is missing measured in the images, and pieces joined."""
+    solution = state.solution
+    visible = field.visible(solution, solution.points)
     predicted = project(solution.matrix, solution.shift, solution.points)
-    half = (np.array(shape[::-1]) - 1) / 2 - margin
-    return predicted, (np.abs(predicted) <= half).all(axis=2) & used & solution.solved
+    believed = np.where(state.wrong[..., None], np.nan, state.residual)
+    tracks.fill(
+        *remeasure(
+            read,
+            predicted + shared_offsets(predicted, believed),
+            visible & ~tracks.measured,
+            visible,
+            diameter=diameter,
+            deviation=np.hypot(2 * solution.noise, np.nan_to_num(solution.error)),
+            profiles=profiles,
+        )
+    )
+    return tracks.merge(solution.points, _SAME * diameter)
 
 
-def _kept(tracks: Tracks, visible: BoolArray, wrong: BoolArray, notes: list[str]) -> BoolArray:
-    """Return which landmarks were measured often enough, and note what was dropped."""
+def _kept(tracks: Tracks, visible: BoolArray, wrong: BoolArray) -> tuple[BoolArray, list[str]]:
+    """Return which landmarks were measured often enough, and notes on what was dropped.
+
+    Raises
+    ------
+    DataError
+        If too few are left.
+    """
     count, shown = tracks.measured.sum(axis=1), visible.sum(axis=1)
     kept: BoolArray = (count >= FEWEST) & (count >= _MEASURED * shown)
-    notes += [
+    if kept.sum() < FEWEST:
+        raise DataError(f"{kept.sum()} beads could be followed through the series: {REMEDY}")
+    notes = [
         f"a candidate was dropped: measured in {count[landmark]} of {shown[landmark]} views"
         for landmark in np.flatnonzero(~kept)
     ]
-    for rank, landmark in enumerate(np.flatnonzero(kept)):
-        views = ", ".join(map(str, np.flatnonzero(wrong[landmark])))
-        if views:
-            notes.append(f"landmark {rank}, views {views}: contradicts the others, not used")
-    return kept
+    contradictions = np.argwhere(wrong[kept])
+    if len(contradictions):
+        places = ", ".join(f"{landmark} in view {view}" for landmark, view in contradictions)
+        notes.append(f"measurements that contradict the others are not used: landmark {places}")
+    return kept, notes

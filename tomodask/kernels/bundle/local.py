@@ -18,7 +18,7 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,28 +28,50 @@ from scipy.optimize import minimize_scalar
 from tomodask.kernels.bundle.smoothness import Surface, paces
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from tomodask.kernels.bundle.observations import Observations
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["LocalMotion", "local_motion"]
+__all__ = ["LocalMotion", "MotionPrior", "local_motion"]
 
 #: Landmarks, and observations of one, without which nothing local is looked for.
 _LANDMARKS, _VIEWS = 6, 3
 #: Correlation lengths that are tried, as fractions of the landmarks' extent.
-_LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.12)
+_LENGTHS = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12)
 #: How far the surfaces may move against each other, as a fraction of how far the middle moves.
 _DEPTHS = (0.0, 0.3, 1.0)
 #: Functions of the place and the view at most, and variance of one, relative to the largest, that
 #: is left out.
-_MOST, _NEGLIGIBLE = 400, 1e-6
+_MOST, _NEGLIGIBLE = 200, 1e-6
 #: Groups of landmarks that are left out in turn.
 _FOLDS = 8
 #: Gain of left-out landmarks, in its standard errors, and as a part of the variance, below which
 #: there is no motion.
 _SURE, _WORTH = 2.0, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class MotionPrior:
+    """What is expected of a motion.
+
+    Parameters
+    ----------
+    pace
+        How it goes from view to view, in words.
+    length
+        Its correlation length along x and y.
+    depth
+        How far the surfaces may move against each other, as a fraction of how far the middle
+        moves.
+    """
+
+    pace: str
+    length: float
+    depth: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,8 +88,8 @@ class LocalMotion:
     left_out_rigid, left_out
         Root mean square distance of landmarks from their predicted places when they are left out
         of the estimate, without and with the motion.
-    pace
-        How the motion goes from view to view, in words.
+    prior
+        What the data made one expect.
     """
 
     knot_y: FloatArray
@@ -76,7 +98,7 @@ class LocalMotion:
     slope: FloatArray
     left_out_rigid: float
     left_out: float
-    pace: str
+    prior: MotionPrior
 
 
 def local_motion(
@@ -86,6 +108,7 @@ def local_motion(
     tilt_angle: FloatArray,
     *,
     exposed: FloatArray | None = None,
+    prior: MotionPrior | None = None,
 ) -> LocalMotion | None:
     """Return how the specimen moved locally, None where it did not so that anything could tell.
 
@@ -102,6 +125,8 @@ def local_motion(
         (view,) degrees.
     exposed
         (view,) what grows with the exposures, such as the dose before each view.
+    prior
+        Of a motion that was found before; by default that of the greatest evidence.
     """
     rows = _landmark_rows(observations, points)
     if len(rows) < _LANDMARKS:
@@ -109,8 +134,8 @@ def local_motion(
     data = [_Landmark.create(observations, one, camera, points) for one in rows]
     place = np.array([points[observations.landmark[one[0]]] for one in rows])
     ways = paces(tilt_angle, exposed)
-    best = _searched(data, place, ways)
-    if best is None:
+    best = _searched(data, place, ways) if prior is None else _Fit.create(data, place, ways, prior)
+    if not best.evidence > 0:
         return None
     before, after = best.left_out(data)
     gain = before - after
@@ -126,7 +151,7 @@ def local_motion(
         slope,
         float(np.sqrt(before.sum() / count)),
         float(np.sqrt(after.sum() / count)),
-        best.pace,
+        best.prior,
     )
 
 
@@ -188,40 +213,25 @@ class _Landmark:
         return cls(free.T @ free, free.T @ left, float(left @ left), 2 * len(rows) - 3)
 
 
-def _searched(
-    data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArray]
-) -> _Fit | None:
-    """Return the fit of the greatest evidence, None if that is the one without motion.
-
-    One choice is made after the other, and the first ones then again.
-    """
+def _searched(data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArray]) -> _Fit:
+    """Return the fit of the greatest evidence; one choice is made after the other."""
     extent = float(np.ptp(place[:, :2], axis=0).max())
     spacing = float(np.sqrt(np.prod(np.ptp(place[:, :2], axis=0)) / len(place)))
-    lengths = [extent * one for one in _LENGTHS if extent * one > 0.7 * spacing]
-    choice: dict[str, float | str] = {"length": extent, "pace": next(iter(ways)), "depth": 0.0}
-    options: dict[str, list[float] | list[str]] = {
-        "pace": list(ways),
-        "length": lengths or [extent],
-        "depth": list(_DEPTHS),
-    }
-    fits: dict[tuple[float | str, ...], _Fit] = {}
-    for name in ("pace", "length", "depth", "pace", "length"):
-        for value in options[name]:
-            trial = choice | {name: value}
-            key = tuple(trial.values())
-            if key not in fits:
-                fits[key] = _Fit.create(
-                    data,
-                    place,
-                    ways[str(trial["pace"])],
-                    str(trial["pace"]),
-                    float(trial["length"]),
-                    float(trial["depth"]),
-                )
-        best = max(fits, key=lambda one: fits[one].evidence)
-        choice = dict(zip(choice, best, strict=True))
-    found = fits[best]
-    return found if found.evidence > 0 else None
+    lengths = [extent * one for one in _LENGTHS if extent * one > 0.7 * spacing] or [extent]
+    middle = lengths[len(lengths) // 2]
+    tried = [_Fit.create(data, place, ways, MotionPrior(pace, middle, 0.0)) for pace in ways]
+    best = max(tried, key=lambda one: one.evidence)
+    options: tuple[tuple[str, Sequence[float]], ...] = (
+        ("length", lengths),
+        ("depth", _DEPTHS),
+        ("length", lengths),
+    )
+    for name, values in options:
+        known = {one.prior for one in tried}
+        trials = [replace(best.prior, **{name: value}) for value in values]
+        tried += [_Fit.create(data, place, ways, one) for one in trials if one not in known]
+        best = max(tried, key=lambda one: one.evidence)
+    return best
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,8 +243,8 @@ class _Fit:
     surface, functions
         Functions of the place: over x and y, and their (landmark, function) values, those that
         are linear in z last.
-    pace
-        In words.
+    prior
+        The choice.
     views
         (view, function) functions of the view.
     pairs
@@ -251,7 +261,7 @@ class _Fit:
 
     surface: Surface
     functions: FloatArray
-    pace: str
+    prior: MotionPrior
     views: FloatArray
     pairs: NDArray[np.int64]
     height: float
@@ -264,17 +274,16 @@ class _Fit:
         cls,
         data: list[_Landmark],
         place: FloatArray,
-        views: FloatArray,
-        pace: str,
-        length: float,
-        depth: float,
+        ways: dict[str, FloatArray],
+        prior: MotionPrior,
     ) -> _Fit:
         """Return the fit of the amplitude of the greatest evidence."""
-        surface = Surface.create(place[:, 0], place[:, 1], length)
+        views = ways[prior.pace]
+        surface = Surface.create(place[:, 0], place[:, 1], prior.length)
         functions = surface.at(place[:, 0], place[:, 1])
         height = np.inf
-        if depth:
-            height = float(np.sqrt(np.mean(place[:, 2] ** 2))) / depth
+        if prior.depth:
+            height = float(np.sqrt(np.mean(place[:, 2] ** 2))) / prior.depth
             functions = np.concatenate([functions, functions * place[:, 2:] / height], axis=1)
         pairs = _pairs(functions, views)
         square, pull = _normal(data, functions, views, pairs)
@@ -305,7 +314,7 @@ class _Fit:
         return cls(
             surface,
             functions,
-            pace,
+            prior,
             views,
             pairs,
             height,
