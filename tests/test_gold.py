@@ -195,6 +195,21 @@ def test_what_is_not_there(series: Path) -> None:
         td.erase_gold(series, diameter=10.0, untracked=False)
 
 
+def test_wrong_places_are_not_believed(series: Path, erased: Path) -> None:
+    """A bead that was tracked to somewhere else is erased where the geometry has it."""
+    table = td.open(series)["landmarks/beads"].to_dataset()
+    x = table["x"].values.copy()
+    x[5] += 300
+    weight = np.ones(len(x))
+    weight[5] = 0
+    changed = table.assign(x=("observation", x), weight=("observation", weight))
+    write_landmarks(series, "beads", changed)
+    found = td.erase_gold(series)
+    expected = td.open(erased)["gold"].to_dataset()
+    assert found.sizes == expected.sizes
+    np.testing.assert_allclose(found["x"], expected["x"], atol=0.5)
+
+
 def test_images_made_anew_have_other_gold(erased: Path, shown: Path, tmp_path: Path) -> None:
     path = stored(tmp_path / "s.zarr", TILTS, td.open(shown)["tilt_series"]["even"].values)
     shutil.copytree(erased / "gold", path / "gold")

@@ -217,7 +217,8 @@ def test_local_field_turns_with_the_specimen() -> None:
     before = alignment_dataset(projection, method="x")
     placed = projection_of(_placed(before, slab(0.07, 0.05, 0.0)))
     xy = rng.uniform(-1500, 1500, (40, 2))
-    points = np.column_stack([xy, 0.07 * xy[:, 0] + 0.05 * xy[:, 1]])
+    above = rng.uniform(-300, 300, 40)
+    points = np.column_stack([xy, above + 0.07 * xy[:, 0] + 0.05 * xy[:, 1]])
     rigid = projection_of(
         _placed(alignment_dataset(Projection.create(TILTS), method="x"), slab(0.07, 0.05, 0))
     )

@@ -15,6 +15,7 @@ from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.graph.align_coarse import coarse_alignment_dataset
 from tomodask.io.series import (
+    alignment_names,
     check_name,
     landmark_names,
     open_series,
@@ -29,7 +30,7 @@ from tomodask.solving import solve_landmarks
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from tomodask.engine.events import Listener
     from tomodask.kernels.bundle import Variables
@@ -49,8 +50,9 @@ def align(
     search_axis: bool = False,
     bead_diameter: float | None = None,
     landmarks: int = 25,
-    region: tuple[slice, slice] | None = None,
+    region: ArrayLike | None = None,
     variables: Variables | None = None,
+    local: bool | None = None,
     reference: Literal["neighbour", "running"] = "running",
     overwrite: bool = False,
     workers: int | None = None,
@@ -80,9 +82,14 @@ def align(
     landmarks
         Beads that the alignment rests on, at most; all that are found are kept.
     region
-        (y, x) ranges of the raw images, pixels, that patches are taken from; all by default.
+        Part of the field that the method "patches" uses, as seen in the untilted view: bool of
+        the images' (y, x) shape, or corners (x, y) in pixels of a polygon, two for a rectangle;
+        all by default.
     variables
         What the solution may vary and how freely; chosen from the data by default.
+    local
+        Whether the specimen may move locally while it is recorded. By default it does where that
+        predicts landmarks better that were left out of the estimate.
     reference
         Of the coarse alignment: correlate with the running sum of the views aligned so far, or
         with the neighbour alone.
@@ -125,9 +132,9 @@ def align(
     path = Path(series).expanduser().resolve()
     tree = open_series(path)
     views = tilt_series_of(tree)
-    if "alignments" in tree.children and label in tree["alignments"].children and not overwrite:
+    if label in {*alignment_names(path), *landmark_names(path)} and not overwrite:
         raise ParameterError(
-            f"{path} has an alignment {label!r} already; give another name (--name), or replace "
+            f"{path} has an alignment or landmarks {label!r} already; give another name (--name), or replace "
             "it with overwrite=True (--overwrite)"
         )
     axis = views.attrs.get("tilt_axis_angle") if tilt_axis is None else tilt_axis
@@ -141,6 +148,7 @@ def align(
             tilt_axis_angle=axis,
             count=landmarks,
             variables=variables,
+            local=local,
             resources=resources,
             listen=progress,
         )
@@ -149,8 +157,6 @@ def align(
             views,
             tilt_axis_angle=axis,
             region=region,
-            variables=variables,
-            resources=resources,
             listen=progress,
         )
     else:
@@ -165,7 +171,9 @@ def align(
     if table is not None and label in landmark_names(path):
         carried = carry_edits(read_landmarks(path, label), table, _SAME_LANDMARK)
         if carried is not table:
-            table, alignment = solve_landmarks(carried, views, start=alignment, variables=variables)
+            table, alignment = solve_landmarks(
+                carried, views, start=alignment, variables=variables, local=local
+            )
     if axis is None:
         alignment.attrs["tilt_axis"] = "searched"
     _judge(alignment, views["included"].values, str(path))

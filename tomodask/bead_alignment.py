@@ -10,6 +10,8 @@ from tomodask.engine.gather import gathered
 from tomodask.errors import DataError
 from tomodask.graph.inputs import view_source
 from tomodask.kernels.beads import FILLED, align_beads, detect_beads, estimate_diameter
+from tomodask.kernels.bundle import Observations, triangulate
+from tomodask.local_solving import exposed, solve_local
 from tomodask.model import landmarks_dataset, measured_observations, provenance
 from tomodask.solving import solution_tables
 
@@ -43,6 +45,7 @@ def beads_alignment(
     tilt_axis_angle: float | None,
     count: int,
     variables: Variables | None,
+    local: bool | None,
     resources: Resources,
     listen: Listener | None,
 ) -> tuple[xr.Dataset, xr.Dataset]:
@@ -60,6 +63,8 @@ def beads_alignment(
         Beads that the alignment rests on, at most.
     variables
         What may vary; chosen from the data when None.
+    local
+        Whether the specimen may move locally; if None, where left-out landmarks say so.
     resources, listen
         Where views are searched, and who is told.
 
@@ -99,7 +104,7 @@ def beads_alignment(
         count=count,
         variables=variables,
     )
-    return _tables(result, pixel, estimated=diameter is None)
+    return _tables(result, views, estimated=diameter is None, local=local)
 
 
 def _detect(source: ViewSource, view: int, diameter: float) -> Detections:
@@ -120,9 +125,10 @@ def _diameter(source: ViewSource, angles: FloatArray, used: list[int]) -> float:
 
 
 def _tables(
-    result: BeadAlignment, pixel: float, *, estimated: bool
+    result: BeadAlignment, views: xr.Dataset, *, estimated: bool, local: bool | None
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Return the result as tables; the chosen landmarks come first, in their order."""
+    pixel = float(views.attrs["pixel_size"])
     rest = np.setdiff1d(np.arange(len(result.points)), result.chosen)
     order = np.concatenate([result.chosen, rest]).astype(np.int64)
     source = result.source[order]
@@ -146,5 +152,26 @@ def _tables(
         score=result.score.total[order],
     )
     used = measured_observations(landmarks)
-    points = result.points[order]
-    return solution_tables(landmarks, used, result.solution, pixel, result.variables, points)
+    solution, points = result.solution, result.points[order]
+    moved = None
+    if local is not False:
+        variance = result.error[order][landmark, view] ** 2
+        tracked = np.isfinite(variance)
+        observations = Observations.create(
+            landmark[tracked],
+            view[tracked],
+            result.position[order][landmark, view][tracked],
+            2 / (1 + variance[tracked] / np.median(variance[tracked])),
+        )
+        moved = solve_local(
+            observations[used[tracked]],
+            solution,
+            views["tilt_angle"].values,
+            variables=result.variables,
+            exposed=exposed(views),
+        )
+        if moved is not None:
+            solution = moved.solution
+            unmoved = moved.unmoved(observations, points)
+            points = triangulate(solution.matrix, solution.shift, unmoved)
+    return solution_tables(landmarks, used, solution, pixel, result.variables, moved, points)

@@ -38,7 +38,7 @@ def import_landmarks(
     series: str | Path,
     model: str | Path,
     *,
-    name: str = "imported",
+    name: str = "fiducials",
     prexg: str | Path | None = None,
     binning: int = 1,
     overwrite: bool = False,
@@ -89,23 +89,23 @@ def import_landmarks(
             "of this series"
         )
     size = (views.sizes["x"], views.sizes["y"])
-    if prexg is not None:
-        found = raw_positions(found, read_transforms(prexg), size, binning=binning)
-    elif found.image_size != tuple(n // binning for n in size):
+    if prexg is None and found.image_size != tuple(n // binning for n in size):
         raise DataError(
             f"{model} is of images of {found.image_size[0]} x {found.image_size[1]} pixels, {path} "
             f"has {size[0]} x {size[1]}: give the binning, or the transforms (.prexg) of the stack "
             "that it was made on"
         )
-    scale = 1 if prexg is not None else binning
+    found = raw_positions(found, _prealignment(prexg, found.views), size, binning=binning)
     pixel = float(views.attrs["pixel_size"])
     of, numbers = _landmarks_of(found)
     table = landmarks_dataset(
         landmark=of,
         view=sections_of(tree)[found.view],
-        position=found.position * scale * pixel,
+        position=found.position * pixel,
         number=numbers,
-        surface=np.array([found.surface[of == index].max() for index in range(len(numbers))]),
+        surface=np.array(
+            [found.surface[of == index].max() for index in range(len(numbers))], np.int64
+        ),
         attributes={
             "method": "imported",
             "pixel_size": pixel,
@@ -117,7 +117,7 @@ def import_landmarks(
 
 
 def export_landmarks(
-    landmarks: Landmarks, out: str | Path, *, prexg: str | Path | None = None
+    landmarks: Landmarks, out: str | Path, *, prexg: str | Path | None = None, binning: int = 1
 ) -> Path:
     """Write landmarks as an IMOD model, one contour each, on the raw or a prealigned stack.
 
@@ -130,7 +130,9 @@ def export_landmarks(
     out
         The file.
     prexg
-        Transforms of the prealigned stack that the model is to be shown on.
+        Transforms of the prealigned stack that the model is to be shown on; the raw one by default.
+    binning
+        Raw pixels to a pixel of that stack.
 
     Returns
     -------
@@ -155,11 +157,22 @@ def export_landmarks(
         views=views.sizes["tilt"],
         pixel_size=pixel,
     )
-    if prexg is not None:
-        fiducials = prealigned_positions(fiducials, read_transforms(prexg), size)
+    fiducials = prealigned_positions(
+        fiducials,
+        _prealignment(prexg, fiducials.views),
+        (size[0] // binning, size[1] // binning),
+        binning=binning,
+    )
     target = Path(out).expanduser().absolute()
     write_fiducials(target, fiducials)
     return target
+
+
+def _prealignment(prexg: str | Path | None, views: int) -> NDArray[np.float64]:
+    """Return the (view, 2, 3) transforms of a file; those of the raw stack change nothing."""
+    if prexg is None:
+        return np.tile(np.eye(2, 3), (views, 1, 1))
+    return read_transforms(prexg)
 
 
 def _landmarks_of(fiducials: Fiducials) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

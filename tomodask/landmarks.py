@@ -10,6 +10,7 @@ import pandas as pd
 
 from tomodask.errors import ParameterError, ProductMissingError
 from tomodask.io.series import (
+    alignment_names,
     check_name,
     landmark_names,
     open_series,
@@ -136,6 +137,11 @@ class Landmarks:
                     f"leave-out  {attrs['leave_out_error'] / pixel:.3f} px, mean error of points "
                     "that were left out of the solution"
                 )
+            if attrs.get("local"):
+                lines.append(
+                    f"local      left-out landmarks are {attrs['local_left_out'] / pixel:.3f} px "
+                    f"off with local motion, {attrs['local_left_out_rigid'] / pixel:.3f} px without"
+                )
             lines += [f"warning    {text}" for text in attrs.get("warnings", [])]
         return lines
 
@@ -224,6 +230,7 @@ class Landmarks:
             Raw position from the image centre, A.
         """
         self._check(landmark, view)
+        _check_position(x, y)
         return self._edit(
             f"move landmark {landmark} in view {view} to ({x:.1f}, {y:.1f}) A",
             points={(landmark, view): (float(x), float(y), "edited")},
@@ -280,8 +287,11 @@ class Landmarks:
         number = int(numbers.max(initial=0)) + 1 if landmark is None else landmark
         if landmark is not None:
             self._check(landmark)
-        for view in places:
+        if not places:
+            raise ParameterError("no places are given: give the position in one view at least")
+        for view, (x, y) in places.items():
             self._check_view(view)
+            _check_position(x, y)
         return self._edit(
             f"add landmark {number} in {len(places)} views",
             points={
@@ -315,7 +325,7 @@ class Landmarks:
             if known[numbers.index(number)]
             and (np.abs(where[view, numbers.index(number)]) < half).all()
         }
-        return self._edit(f"fill {len(points)} gaps", points=points)
+        return self._edit(f"fill {len(points)} gaps", points=points) if points else self
 
     def undo(self) -> Self:
         """Take the last edit back.
@@ -330,13 +340,15 @@ class Landmarks:
 
     # Solving and keeping
 
-    def solve(self, variables: Variables | None = None) -> Self:
+    def solve(self, variables: Variables | None = None, *, local: bool | None = None) -> Self:
         """Solve the geometry of the views and the landmarks' places from the measured points.
 
         Parameters
         ----------
         variables
             What may vary, and how freely; chosen from the data by default.
+        local
+            Whether the specimen may move locally; by default where left-out landmarks say so.
 
         Raises
         ------
@@ -344,13 +356,33 @@ class Landmarks:
             If the points do not determine a solution.
         """
         self.table, self.alignment = solve_landmarks(
-            self.table, self._views, start=self.alignment, variables=variables
+            self.table, self._views, start=self.alignment, variables=variables, local=local
         )
         return self
 
-    def save(self, name: str | None = None) -> Self:
-        """Store the landmarks and their alignment, in place of those of that name."""
-        self.name = self.name if name is None else check_name(name)
+    def save(self, name: str | None = None, *, overwrite: bool = False) -> Self:
+        """Store the landmarks and their alignment.
+
+        Parameters
+        ----------
+        name
+            To store them under; by default in place of what was opened.
+        overwrite
+            Whether others of that name are replaced.
+
+        Raises
+        ------
+        ParameterError
+            If there are others of that name and `overwrite` is false.
+        """
+        if name is not None and name != self.name:
+            taken = {*landmark_names(self.path), *alignment_names(self.path)}
+            if check_name(name) in taken and not overwrite:
+                raise ParameterError(
+                    f"{self.path} has landmarks or an alignment {name!r} already; give another "
+                    "name, or replace them with overwrite=True (--overwrite)"
+                )
+            self.name = name
         write_landmarks(self.path, self.name, self.table)
         if self.alignment is not None:
             write_alignment(self.path, self.name, self.alignment, overwrite=True)
@@ -386,3 +418,8 @@ class Landmarks:
             raise ParameterError(
                 f"view {view}: the series has views 0 to {self._views.sizes['tilt'] - 1}"
             )
+
+
+def _check_position(x: float, y: float) -> None:
+    if not np.isfinite((x, y)).all():
+        raise ParameterError(f"position ({x}, {y}): give finite numbers, A from the image centre")

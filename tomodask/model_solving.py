@@ -24,13 +24,14 @@ from tomodask.io.imod import (
 )
 from tomodask.io.tiltalign import read_tiltalign
 from tomodask.io.tiltalign_log import TiltalignReport, write_tiltalign_log
-from tomodask.kernels.bundle import Freedom, Observations, Variables, automatic_variables, solve
+from tomodask.kernels.bundle import Observations, automatic_variables, solve
+from tomodask.tiltalign_variables import not_followed, tiltalign_variables
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.io.fiducials import Fiducials
-    from tomodask.io.tiltalign import TiltalignOptions, VariableOptions
+    from tomodask.io.tiltalign import TiltalignOptions
     from tomodask.kernels.bundle import Solution
 
     FloatArray = NDArray[np.float64]
@@ -111,7 +112,7 @@ def solve_model(
     """
     options = None if com is None else read_tiltalign(com)
     fiducials = read_fiducials(model)
-    angles = _angles(fiducials, tilt_angles, options)
+    nominal = _angles(fiducials, tilt_angles, options)
     axis = tilt_axis
     if axis is None and options is not None:
         axis = options.rotation_angle
@@ -129,14 +130,13 @@ def solve_model(
     if options is None:
         variables = automatic_variables(observations)
     else:
-        variables = _variables(options, angles)
+        variables = tiltalign_variables(options, nominal, fiducials.view[used])
     use_weights = robust if robust is not None else options is None or options.robust
     solution = solve(
-        observations, angles, tilt_axis_angle=axis, variables=variables, robust=use_weights
+        observations, nominal, tilt_axis_angle=axis, variables=variables, robust=use_weights
     )
-    offset = 0.0 if options is None else options.angle_offset
     z_shift = 0.0 if options is None else options.axis_z_shift / options.binning
-    projection, points = _positioned(solution, offset, z_shift)
+    projection, points = _positioned(solution, z_shift)
     scaled = Projection.from_cameras(
         projection.image_matrix() @ projection.view_matrix()[:, :2],
         projection.shift * pixel,
@@ -156,16 +156,19 @@ def solve_model(
         used,
         solution,
         projection,
-        angles,
+        nominal,
         _CRITERION if listed is None else abs(listed),
     )
-    return SolvedModel(solution, scaled, tuple(files), tuple(_lines(solution, axis)))
+    lines = _lines(solution, axis)
+    if options is not None:
+        lines += [f"warning    {com}: {text}" for text in not_followed(options)]
+    return SolvedModel(solution, scaled, tuple(files), tuple(lines))
 
 
 def _angles(
     fiducials: Fiducials, given: str | Path | None, options: TiltalignOptions | None
 ) -> FloatArray:
-    """Return the nominal tilt angles of the model's views."""
+    """Return the tilt angles of the model's views to start from, with the offset added."""
     if given is not None:
         angles = read_angles(given)
     elif options is not None and options.tilt_file is not None:
@@ -181,57 +184,23 @@ def _angles(
             f"{given or 'the command file'} gives {len(angles)} tilt angles, the model has "
             f"{fiducials.views} views; give the angles of this series"
         )
-    return angles
+    return angles if options is None else angles + options.angle_offset
 
 
-def _variables(options: TiltalignOptions, angles: FloatArray) -> Variables:
-    """Return the variables that a command file asks for."""
-    found = {}
-    for name, one in options.variables.items():
-        found[name] = _freedom(name, one)
-    del angles
-    return Variables(**found)
+def _positioned(solution: Solution, z_shift: float) -> tuple[Projection, FloatArray]:
+    """Return the projection (pixels) and points about the origin that tiltalign would take.
 
-
-def _freedom(name: str, options: VariableOptions) -> Freedom:
-    match options.freedom:
-        case None | "fixed":
-            return Freedom("fixed")
-        case "single":
-            return Freedom("single")
-        case "free":
-            return Freedom("free")
-        case "linear" | "same":
-            return Freedom("grouped", options.grouping or 5)
-        case _:
-            raise ParameterError(
-                f"{name} is mapped by a list in the command file: give its option as 0, 1, 3 or 5"
-            )
-
-
-def _positioned(solution: Solution, offset: float, z_shift: float) -> tuple[Projection, FloatArray]:
-    """Return the projection (pixels) and points, with the tilt offset and the shift in z.
-
-    A specimen turned about the tilt axis by the offset has tilt angles larger by as much, and
-    the same cameras otherwise. The origin is where the view of lowest tilt sees it at its centre,
-    `z_shift` above the mean of the points.
+    The view of lowest tilt sees it at its centre; it lies `z_shift` above the mean of the points.
     """
-    angle = np.deg2rad(offset)
-    turn = np.array(
-        [[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]]
-    )
-    points = solution.points @ turn.T
-    matrix = solution.matrix @ turn.T
-    projection = Projection.from_cameras(
-        matrix, solution.shift, solution.tilt_angle + offset, x_tilt=solution.x_tilt
-    )
     solved = np.flatnonzero(solution.solved)
-    lowest = solved[np.argmin(np.abs(projection.tilt_angle[solved]))]
-    height = float(np.nanmean(points[:, 2]))
-    seen = solution.shift[lowest] + matrix[lowest, :, 2] * height
-    x, y = np.linalg.solve(matrix[lowest, :, :2], -seen)
-    origin = np.array([x, y, height + z_shift])
-    return projection.moved_origin(origin), points - origin
+    lowest = solved[np.argmin(np.abs(solution.tilt_angle[solved]))]
+    matrix, height = solution.matrix[lowest], float(np.nanmean(solution.points[:, 2]))
+    seen = solution.shift[lowest] + matrix[:, 2] * height
+    origin = np.array([*np.linalg.solve(matrix[:, :2], -seen), height + z_shift])
+    projection = Projection.from_cameras(
+        solution.matrix, solution.shift, solution.tilt_angle, x_tilt=solution.x_tilt
+    )
+    return projection.moved_origin(origin), solution.points - origin
 
 
 def _write(
@@ -303,8 +272,8 @@ def _report(
     place = np.cumsum(known) - 1
     seen = np.unique(view)
     length = np.hypot(*residual.T)
-    shifts, of_points = 2 * len(seen), 3 * int(known.sum()) - 3
-    decided = round(solution.unknowns)
+    shifts, of_points = 2 * len(seen), 3 * len(np.unique(landmark))
+    unknowns = round(solution.unknowns)
     return TiltalignReport(
         view=seen,
         rotation=solution.rotation[seen],
@@ -321,8 +290,8 @@ def _report(
         observed_view=view,
         position=position,
         residual=residual,
-        variables=max(decided - shifts - of_points, 0),
-        unknowns=decided,
+        variables=unknowns - shifts - of_points,
+        unknowns=unknowns - 3,  # the origin is anywhere
         weight=solution.robust_weight[np.isfinite(solution.residual[:, 0])],
         leave_out_error=solution.leave_out_error,
         report_criterion=criterion,

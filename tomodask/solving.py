@@ -9,7 +9,14 @@ import numpy as np
 
 from tomodask.errors import ParameterError
 from tomodask.geometry import Projection
-from tomodask.kernels.bundle import Freedom, Observations, Variables, automatic_variables, solve
+from tomodask.kernels.bundle import (
+    Freedom,
+    Observations,
+    Variables,
+    automatic_variables,
+    solve,
+    triangulate,
+)
 from tomodask.model import alignment_dataset, measured_observations, provenance
 
 if TYPE_CHECKING:
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.kernels.bundle import Solution
+    from tomodask.local_solving import LocalSolution
 
     FloatArray = NDArray[np.float64]
 
@@ -30,6 +38,7 @@ def solve_landmarks(
     start: xr.Dataset | None = None,
     variables: Variables | None = None,
     tilt_axis_angle: float | None = None,
+    local: bool | None = None,
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Solve the geometry of the views and the places of the landmarks.
 
@@ -45,6 +54,8 @@ def solve_landmarks(
         What may vary, and how freely; chosen from the data by default.
     tilt_axis_angle
         Degrees, counter-clockwise from +y; may be wrong by 20 degrees, modulo 180.
+    local
+        Whether the specimen may move locally; if None, where left-out landmarks say so.
 
     Returns
     -------
@@ -76,7 +87,29 @@ def solve_landmarks(
     if variables is None:
         variables = automatic_variables(observations)
     solution = solve(observations, angles, tilt_axis_angle=axis, variables=variables)
-    return solution_tables(landmarks, used, solution, pixel, variables)
+    points = _all_points(landmarks, solution, pixel)
+    return solution_tables(landmarks, used, solution, pixel, variables, points)
+
+
+def _all_points(landmarks: xr.Dataset, solution: Solution, pixel_size: float) -> FloatArray:
+    """Return the (landmark, 3) places, pixels: those too of landmarks that are not chosen.
+
+    So it can be seen how well they would fit.
+    """
+    points = np.full((landmarks.sizes["landmark"], 3), np.nan)
+    points[: len(solution.points)] = solution.points
+    of = landmarks["landmark_of"].values
+    apart = ~landmarks["chosen"].values
+    seen = apart[of] & np.isin(landmarks["source"].values, ("tracked", "edited"))
+    observations = Observations.create(
+        of[seen],
+        landmarks["view"].values[seen],
+        np.stack([landmarks[axis].values[seen] for axis in "xy"], axis=1) / pixel_size,
+    )
+    found = triangulate(solution.matrix, solution.shift, observations)
+    apart = apart[: len(found)]
+    points[: len(found)][apart] = found[apart]
+    return points
 
 
 def solution_tables(
@@ -85,6 +118,7 @@ def solution_tables(
     solution: Solution,
     pixel_size: float,
     variables: Variables,
+    moved: LocalSolution | None = None,
     points: FloatArray | None = None,
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Return the landmarks with what a solution says of them, and the alignment that it is.
@@ -104,12 +138,18 @@ def solution_tables(
         A.
     variables
         What was allowed to vary.
+    moved
+        The solution with what the specimen moved beside it, None if it is rigid.
     points
         (landmark, 3) places of all landmarks, pixels; those of the solution by default.
     """
     origin = _origin(solution)
     projection = Projection.from_cameras(
-        solution.matrix, solution.shift * pixel_size, solution.tilt_angle, x_tilt=solution.x_tilt
+        solution.matrix,
+        solution.shift * pixel_size,
+        solution.tilt_angle,
+        x_tilt=solution.x_tilt,
+        local=None if moved is None else moved.field(pixel_size),
     ).moved_origin(origin * pixel_size)
     places = ((solution.points if points is None else points) - origin) * pixel_size
     result = _with_residuals(landmarks, used, solution, pixel_size, projection, places)
@@ -131,6 +171,7 @@ def solution_tables(
             "observations": int(np.count_nonzero(solution.robust_weight > 0)),
             "unknowns": float(solution.unknowns),
             "variables": describe_variables(variables),
+            **_local_attributes(moved, pixel_size),
             "warnings": list(solution.warnings),
             "provenance": provenance("solve landmarks", variables=describe_variables(variables)),
         },
@@ -139,6 +180,20 @@ def solution_tables(
         mean_residual=np.array(mean) * pixel_size,
     )
     return result, alignment
+
+
+def _local_attributes(moved: LocalSolution | None, pixel_size: float) -> dict[str, Any]:
+    """Return what is to be said of the local motion."""
+    if moved is None:
+        return {"local": False}
+    motion = moved.motion
+    return {
+        "local": True,
+        "local_pace": motion.prior.pace,
+        "local_length": motion.prior.length * pixel_size,
+        "local_left_out": motion.left_out * pixel_size,
+        "local_left_out_rigid": motion.left_out_rigid * pixel_size,
+    }
 
 
 def describe_variables(variables: Variables) -> dict[str, str]:

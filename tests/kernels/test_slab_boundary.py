@@ -85,6 +85,13 @@ def test_errors_grow_where_less_is_known() -> None:
     assert few.slope_x_error > 2 * many.slope_x_error
 
 
+def test_errors_are_of_the_size_of_the_scatter() -> None:
+    slabs = [fit_slab(columns(seed, filled=0.2)) for seed in range(12)]
+    scatter = np.std([slab.slope_x for slab in slabs])
+    claimed = np.median([slab.slope_x_error for slab in slabs])
+    assert 0.5 < claimed / scatter < 4
+
+
 def test_bad_volumes_are_refused() -> None:
     one = np.zeros((40, 40, 40), np.float32)
     places = tuple(np.arange(40) * VOXEL for _ in range(3))

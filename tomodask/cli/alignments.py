@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomodask as td
-from tomodask.cli.app import Run, app, pixel_ranges, progress
+from tomodask.cli.app import Run, app, corners, progress
 
 __all__ = ["align", "import_alignment"]
 
@@ -22,6 +22,7 @@ def align(
     bead_diameter: float | None = None,
     landmarks: int = 25,
     region: str | None = None,
+    local: bool | None = None,
     reference: Literal["neighbour", "running"] = "running",
     picture: Path | None = None,
     overwrite: bool = False,
@@ -49,6 +50,9 @@ def align(
         Beads that the alignment rests on, at most.
     region
         Part of the images that patches are taken from: X0:X1,Y0:Y1, pixels; all by default.
+    local
+        Estimate how the specimen moved locally; by default only where that predicts landmarks
+        better that were left out.
     reference
         Of the coarse alignment: correlate with the running sum of the views aligned so far, or
         with the neighbour alone.
@@ -66,7 +70,7 @@ def align(
             search_axis=search_axis,
             bead_diameter=bead_diameter,
             landmarks=landmarks,
-            region=pixel_ranges(region),
+            region=corners(region),
             reference=reference,
             overwrite=overwrite,
             **run.resources,

@@ -16,7 +16,7 @@ import tomodask as td
 from tomodask.engine.events import Listener
 from tomodask.errors import ParameterError
 
-__all__ = ["Bin", "Quiet", "Run", "app", "numbers", "pair", "pixel_ranges", "progress", "span"]
+__all__ = ["Bin", "Quiet", "Run", "app", "corners", "numbers", "pair", "progress", "span"]
 
 _HELP = """Cryo-electron tomography from movies to tomogram, out of core.
 
@@ -106,15 +106,15 @@ def span(text: str | None) -> tuple[int, int] | None:
         raise ParameterError(f"range {text!r}: give START:STOP in voxels") from None
 
 
-def pixel_ranges(text: str | None) -> tuple[slice, slice] | None:
-    """Return the (y, x) ranges of "X0:X1,Y0:Y1"."""
+def corners(text: str | None) -> list[tuple[int, int]] | None:
+    """Return the two corners (x, y) of the rectangle "X0:X1,Y0:Y1"."""
     if text is None:
         return None
     try:
-        x, y = (slice(*map(int, part.split(":", 1))) for part in text.split(","))
+        (x0, x1), (y0, y1) = (map(int, part.split(":")) for part in text.split(","))
     except ValueError:
         raise ParameterError(f"region {text!r}: give X0:X1,Y0:Y1 in pixels") from None
-    return y, x
+    return [(x0, y0), (x1, y1)]
 
 
 def pair(text: str | None) -> tuple[int, int] | None:

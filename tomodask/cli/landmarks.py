@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 import tomodask as td
 from tomodask.cli.app import app
@@ -29,8 +31,10 @@ def landmarks(
     undo: int = 0,
     solve: bool = False,
     save_as: str | None = None,
+    overwrite: bool = False,
     import_model: Path | None = None,
     prexg: Path | None = None,
+    binning: Annotated[int, Parameter(name="--bin")] = 1,
     export_model: Path | None = None,
     picture: Path | None = None,
 ) -> None:
@@ -63,32 +67,38 @@ def landmarks(
         Solve the alignment anew and store it.
     save_as
         Name to store the result under; the same name by default.
+    overwrite
+        Replace what --save-as or --import-model would store over.
     import_model
-        IMOD model (.fid) to take the landmarks from, stored under --name.
+        IMOD model (.fid) to take the landmarks from, stored under --name (fiducials).
     prexg
         Transforms (.prexg) of the stack that the model was made on, for --import-model and
         --export-model; by default the model belongs to the raw stack.
+    binning
+        Raw pixels to a pixel of that stack.
     export_model
         IMOD model to write.
     picture
         PNG file that shows residuals, tracks and specimen positions.
     """
     if import_model is not None:
-        td.import_landmarks(series, import_model, name=name or "imported", prexg=prexg)
-        name = name or "imported"
+        name = name or "fiducials"
+        td.import_landmarks(
+            series, import_model, name=name, prexg=prexg, binning=binning, overwrite=overwrite
+        )
     marks = td.open_landmarks(series, name)
     before = len(marks.edits())
     for _ in range(undo):
         marks.undo()
     for text in move or []:
-        number, view, x, y = _fields(text, 4, "LANDMARK:VIEW:X:Y")
-        marks.move(int(number), int(view), x=x, y=y)
+        (number, view), (x, y) = _fields(text, "LANDMARK:VIEW:X:Y")
+        marks.move(number, view, x=x, y=y)
     for text in move_by_residual or []:
-        number, view = _fields(text, 2, "LANDMARK:VIEW")
-        marks.move_by_residual(int(number), int(view))
+        (number, view), _ = _fields(text, "LANDMARK:VIEW")
+        marks.move_by_residual(number, view)
     for text in delete or []:
-        parts = _fields(text, text.count(":") + 1, "LANDMARK or LANDMARK:VIEW")
-        marks.delete(int(parts[0]), *(int(view) for view in parts[1:2]))
+        indices, _ = _fields(text, "LANDMARK:VIEW" if ":" in text else "LANDMARK")
+        marks.delete(*indices)
     for number in restore or []:
         marks.restore(number)
     if solve:
@@ -96,10 +106,12 @@ def landmarks(
     if fill:
         marks.fill_gaps()
     if solve or save_as or undo or len(marks.edits()) != before:
-        marks.save(save_as)
+        marks.save(save_as, overwrite=overwrite)
     _show(marks, residuals)
     if export_model is not None:
-        print(f"wrote      {td.export_landmarks(marks, export_model, prexg=prexg)}")
+        print(
+            f"wrote      {td.export_landmarks(marks, export_model, prexg=prexg, binning=binning)}"
+        )
     if picture is not None:
         print(f"wrote      {marks.picture(picture)}")
 
@@ -164,12 +176,12 @@ def _show(marks: Landmarks, residuals: int) -> None:
         print(f"edit       {edit}")
 
 
-def _fields(text: str, count: int, form: str) -> list[float]:
-    """Return the numbers of "A:B:..."."""
+def _fields(text: str, form: str) -> tuple[list[int], list[float]]:
+    """Return the whole numbers and the coordinates of "LANDMARK:VIEW:X:Y", or less of it."""
+    parts = text.split(":")
     try:
-        found = [float(part) for part in text.split(":")]
+        if len(parts) != len(form.split(":")):
+            raise ValueError(text)
+        return [int(part) for part in parts[:2]], [float(part) for part in parts[2:]]
     except ValueError:
-        found = []
-    if len(found) != count or count > 4:
-        raise ParameterError(f"{text!r}: give {form}")
-    return found
+        raise ParameterError(f"{text!r}: give {form}") from None

@@ -87,7 +87,7 @@ def erase_discs(
         raise ParameterError("the discs to erase need finite centres and positive radii")
     erased = _mask(filled.shape, places)
     patches, _ = ndimage.label(erased)
-    source = np.where(erased, 0, filled).astype(np.float64)
+    source = filled.astype(np.float64)
     for number, box in enumerate(ndimage.find_objects(patches), start=1):
         rng = np.random.default_rng([seed, number])
         inside = patches[box] == number
@@ -137,7 +137,6 @@ def _fill(
             "exclude the view"
         )
     weights = rng.standard_normal(len(shifts))
-    weights /= np.linalg.norm(weights)
     # About a level, so that a large offset costs no digits; it cancels in what follows.
     level = source[tuple(ring.T)].mean()
     drawn, around = (
@@ -186,7 +185,10 @@ def _drawn(
     weights: FloatArray,
     level: float,
 ) -> FloatArray:
-    """Return the weighted sum of the shifted patches; where some are erased, of the others."""
+    """Return the weighted sum of the shifted patches, the squares of whose weights add up to one.
+
+    Where some are erased, it is the sum of the others.
+    """
     total, power = np.zeros(len(pixels)), np.zeros(len(pixels))
     for shift, weight in zip(shifts, weights, strict=True):
         at = pixels + shift

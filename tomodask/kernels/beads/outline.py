@@ -91,7 +91,7 @@ def outline_radius(profiles: list[FloatArray], diameter: float) -> float:
     seen = np.abs(mean) > np.maximum(_LEAST, _CERTAIN * error)
     seen[int(_FARTHEST * diameter) :] = False
     last = int(np.flatnonzero(seen)[-1]) + 1 if seen.any() else 0
-    return float(smallest)
+    return float(max(last + 0.5, smallest))
 
 
 def _alone(position: FloatArray, distance: float) -> NDArray[np.bool_]:

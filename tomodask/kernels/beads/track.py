@@ -131,8 +131,8 @@ def adjusted(
 
     Measurements are weighted by their errors, to which the typical one is added for what else is
     wrong, so that no single one outweighs the others. One is wrong if its studentised residual
-    says so: what the others predict is far from it, by what they can know. The worst of its view
-    and its landmark goes first, and then all are solved for again. (Weights that fall with the
+    says so: what the others predict is far from it, by what they can know. The worst of each view
+    goes first, and then all are solved for again. (Weights that fall with the
     residuals, as the solver can give, need more landmarks than there often are: of four in a view,
     two may lose their say because the other two agree.)
 
@@ -167,8 +167,7 @@ def adjusted(
         squared[landmark, view] = observations.weight * np.nan_to_num(product)
         # The median of chi-squared with two degrees of freedom is 1.386.
         limit = _WRONG * float(np.median(squared[landmark, view])) / 1.386
-        worst = squared >= np.maximum(squared.max(axis=0), squared.max(axis=1)[:, None])
-        new = worst & (squared > limit) & ~wrong
+        new = (squared >= squared.max(axis=0)) & (squared > limit)
         if not new.any():
             break
         wrong |= new

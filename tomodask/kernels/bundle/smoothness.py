@@ -87,9 +87,9 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
         dose = (exposed - exposed.min()) / np.ptp(exposed)
         less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
         found["with the exposure, irregularly"] = _functions(less)
-        found["with the exposure, smoothly"] = _functions(
-            less * more + less**2 * (3 * more - less) / 6 * 30
-        )
+        # Even motion, and an integrated random walk that bends it.
+        smooth = less * more + less**2 * (3 * more - less)
+        found["with the exposure, smoothly"] = _functions(smooth)
     return found
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["PatchAlignment", "align_patches"]
 
 #: Longer edges of the frames, and steps in each.
-_LEVELS = ((128, 6), (192, 4))
+_LEVELS = ((128, 6), (192, 2))
 #: Iterations for the sources alone at first, then in each step, and for both.
 _FIRST, _SOURCES, _BOTH = 12, 8, 24
 #: A step is the last when no point moves by more than this, pixels of the frame.
@@ -52,7 +52,7 @@ _CONVERGED = 0.01
 #: Standard deviation of the rotations about their mean that is expected, degrees.
 _ROTATION = 0.3
 #: Steps before which the expected matter is updated, and after which the axis is searched.
-_CONCENTRATE, _AXIS_AFTER = 3, 3
+_CONCENTRATE, _AXIS_AFTER = 3, 2
 #: Its first trial, the number of trials, and how far it may be, degrees.
 _TURN, _TURNS, _FARTHEST = 0.5, 3, 3.0
 #: Distance, A, over which matter is expected beside matter, and its variance anywhere, relative.
@@ -177,9 +177,9 @@ def align_patches(
             if number < _CONCENTRATE:
                 sources = level.concentrate(sources)
             if edge == _LEVELS[0][0] and number == _AXIS_AFTER:
-                geometry = level.axis(geometry, used, sources)
+                geometry = level.axis(geometry, used)
                 used, seen = level.prepare(geometry, used)
-                sources = level.fit(sources)
+                sources = level.concentrate(level.fit(None))
             geometry, change = level.step(geometry, used, sources)
             if change < _CONVERGED:
                 break
@@ -279,29 +279,34 @@ class _Level:
         return self.fit((density / amplitude).astype(np.float32))
 
     def slope(
-        self, geometry: Geometry, used: NDArray[np.int64], turned: float, sources: Images
+        self, geometry: Geometry, used: NDArray[np.int64], turned: float
     ) -> float:
-        """Return the slope of the log-likelihood by the tilt axis, turned by radians."""
+        """Return the slope of the log-likelihood by the tilt axis, turned by radians.
+
+        Each trial makes its own specimen: one made before would favour where it was made.
+        """
         views = len(used)
+        self._amplitude = None
         self.prepare(
             geometry.moved(used, np.zeros((views, 2)), np.full(views, turned)), used
         )
-        for _ in range(2):
-            sources = self.fit(sources)
+        sources = self.fit(None)
+        for _ in range(_CONCENTRATE - 1):
+            sources = self.concentrate(sources)
         return self.joint(sources).turning(self.whitened - self.specimen.views(sources))
 
-    def axis(self, geometry: Geometry, used: NDArray[np.int64], sources: Images) -> Geometry:
+    def axis(self, geometry: Geometry, used: NDArray[np.int64]) -> Geometry:
         """Return the geometry with all views turned to where the log-likelihood is highest.
 
         The reference turns with the views nearly unseen, so that the equations' own step is far
         too short: the root of the slope is found by the secant instead.
         """
         tried = [0.0]
-        slopes = [self.slope(geometry, used, 0.0, sources)]
+        slopes = [self.slope(geometry, used, 0.0)]
         ahead = np.sign(slopes[0]) * np.deg2rad(_TURN)
         for _ in range(_TURNS):
             tried.append(float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST))))
-            slopes.append(self.slope(geometry, used, tried[-1], sources))
+            slopes.append(self.slope(geometry, used, tried[-1]))
             line = np.polyfit(tried, slopes, 1)
             ahead = -line[1] / line[0] if line[0] < 0 else tried[-1] + np.deg2rad(_TURN) * np.sign(
                 slopes[-1]
