@@ -1,4 +1,4 @@
-"""A stored series of images with gold beads whose places are known, shared by tests of landmarks."""
+"""A stored series with gold beads whose places are known, shared by tests of landmarks."""
 
 from __future__ import annotations
 

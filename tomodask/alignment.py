@@ -134,8 +134,8 @@ def align(
     views = tilt_series_of(tree)
     if label in {*alignment_names(path), *landmark_names(path)} and not overwrite:
         raise ParameterError(
-            f"{path} has an alignment or landmarks {label!r} already; give another name (--name), or replace "
-            "it with overwrite=True (--overwrite)"
+            f"{path} has an alignment or landmarks {label!r} already; give another name (--name), "
+            "or replace them with overwrite=True (--overwrite)"
         )
     axis = views.attrs.get("tilt_axis_angle") if tilt_axis is None else tilt_axis
     axis = None if search_axis or axis is None else float(axis)

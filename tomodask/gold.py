@@ -152,7 +152,7 @@ def erase_gold(
         for view, item in zip(there, found, strict=True):
             more[view] = np.array(item["untracked"]).reshape(-1, 2)
         if projection is not None:
-            more = _in_all_views(more, projection, size, source)
+            more = _in_all_views(more, projection, views["included"].values, size, source)
         places = [
             (np.concatenate([known, new]), np.concatenate([numbers, np.full(len(new), -1)]))
             for (known, numbers), new in zip(places, more, strict=True)
@@ -265,7 +265,11 @@ def _tracked(
 
 
 def _in_all_views(
-    found: list[FloatArray], projection: Projection, diameter: float, source: ViewSource
+    found: list[FloatArray],
+    projection: Projection,
+    included: NDArray[np.bool_],
+    diameter: float,
+    source: ViewSource,
 ) -> list[FloatArray]:
     """Return where beads that were found view by view are in all views.
 
@@ -281,7 +285,7 @@ def _in_all_views(
         tilt_axis_angle=float(np.median(projection.tilt_axis_angle)),
         matrix=matrix,
         shift=projection.shift / source.pixel_size,
-        aligned=np.ones(len(found), np.bool_),
+        aligned=np.asarray(included, np.bool_),
         index=np.full((0, len(found)), -1),
         depth=_DEPTH / source.pixel_size,
         coarse_shift=np.zeros((len(found), 2)),

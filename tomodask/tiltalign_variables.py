@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomodask.errors import ParameterError
+from tomodask.errors import DataError, ParameterError
 from tomodask.kernels.bundle import Freedom, Mapping, Variables
 
 if TYPE_CHECKING:
@@ -45,11 +45,15 @@ def tiltalign_variables(
 
     Raises
     ------
+    DataError
+        If no view has fiducials enough.
     ParameterError
         If a variable is mapped by a list.
     """
     counts = np.bincount(np.asarray(observed_view, np.int64), minlength=len(tilt_angle))
     views = np.flatnonzero(counts >= _POINTS)
+    if not len(views):
+        raise DataError(f"no view has {_POINTS} fiducials, as many as it needs; track more")
     return Variables(
         **{name: _freedom(name, one, tilt_angle, views) for name, one in options.variables.items()}
     )
@@ -74,6 +78,8 @@ def _freedom(
     name: str, options: VariableOptions, tilt_angle: FloatArray, views: IntArray
 ) -> Freedom | Mapping:
     reference = options.reference_view
+    if reference is not None:  # the nearest, where that view itself is left out
+        reference = int(views[np.argmin(np.abs(views - reference))])
     match options.freedom:
         case None | "fixed":
             return Freedom("fixed")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tomodask.engine.files import write_whole
 from tomodask.model import measured_observations
@@ -13,7 +15,6 @@ from tomodask.model import measured_observations
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 __all__ = ["landmarks_figure", "landmarks_png"]
@@ -24,6 +25,15 @@ _ARROW = 0.06
 #: Weight below which a point counts as found wrong.
 _WRONG = 0.1
 _GOOD, _BAD, _LOWER, _UPPER = "C0", "C3", "C2", "C4"
+
+
+class _Shown(Figure):
+    """A figure that a notebook shows, even one that has not used pyplot yet."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
 def landmarks_figure(landmarks: xr.Dataset, views: xr.Dataset, *, title: str = "") -> Figure:
@@ -42,10 +52,8 @@ def landmarks_figure(landmarks: xr.Dataset, views: xr.Dataset, *, title: str = "
     title
         First line.
     """
-    from matplotlib.figure import Figure
-
     pixel = float(views.attrs["pixel_size"])
-    figure = Figure(figsize=(16, 10), dpi=_DPI, layout="constrained")
+    figure = _Shown(figsize=(16, 10), dpi=_DPI, layout="constrained")
     axes = figure.subplots(2, 3)
     if title:
         figure.suptitle(title, fontsize=11)

@@ -132,9 +132,9 @@ def adjusted(
     Measurements are weighted by their errors, to which the typical one is added for what else is
     wrong, so that no single one outweighs the others. One is wrong if its studentised residual
     says so: what the others predict is far from it, by what they can know. The worst of each view
-    goes first, and then all are solved for again. (Weights that fall with the
-    residuals, as the solver can give, need more landmarks than there often are: of four in a view,
-    two may lose their say because the other two agree.)
+    goes first, and then all are solved for again. (Weights that fall with the residuals, as the
+    solver can give, need more landmarks than there often are: of four in a view, two may lose
+    their say because the other two agree.)
 
     Raises
     ------

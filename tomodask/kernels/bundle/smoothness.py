@@ -73,7 +73,8 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
     tilt_angle
         (view,) degrees.
     exposed
-        (view,) what grows with the exposures, such as the dose before each; None if not known.
+        (view,) what grows with the exposures, such as the dose before each; if None, the evidence
+        has to tell.
     """
     rank = np.argsort(np.argsort(tilt_angle, kind="stable")).astype(np.float64)
     apart = np.abs(rank[:, None] - rank)
@@ -83,13 +84,22 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
         )
         for length in _VIEWS
     }
-    if exposed is not None and np.ptp(exposed) > 0:
-        dose = (exposed - exposed.min()) / np.ptp(exposed)
-        less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
-        found["with the exposure, irregularly"] = _functions(less)
-        # Even motion, and an integrated random walk that bends it.
-        smooth = less * more + less**2 * (3 * more - less)
-        found["with the exposure, smoothly"] = _functions(smooth)
+    if exposed is not None:
+        orders = {"the exposure": exposed}
+    else:
+        # Not recorded: the usual schemes, dose-symmetric or from one end to the other.
+        orders = {
+            "the height of the tilt": np.abs(tilt_angle),
+            "rising tilt": tilt_angle,
+            "falling tilt": -tilt_angle,
+        }
+    for what, values in orders.items():
+        if np.ptp(values) > 0:
+            dose = (values - values.min()) / np.ptp(values)
+            less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
+            found[f"with {what}, irregularly"] = _functions(less)
+            # Even motion, and an integrated random walk that bends it.
+            found[f"with {what}, smoothly"] = _functions(less * more + less**2 * (3 * more - less))
     return found
 
 

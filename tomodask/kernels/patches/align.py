@@ -193,8 +193,16 @@ def align_patches(
     joint = level.joint(sources)
     error = expected_error(joint, geometry, used, thickness, np.deg2rad(tilt_error), seed)
     patches = track_patches(
-        joint, level.whitened, sources, geometry, used, patch=patch, overlap=overlap, mask=mask,
-        raw_shape=shape, raw_pixel=pixel_size,
+        joint,
+        level.whitened,
+        sources,
+        geometry,
+        used,
+        patch=patch,
+        overlap=overlap,
+        mask=mask,
+        raw_shape=shape,
+        raw_pixel=pixel_size,
     )
     return PatchAlignment(
         shift=geometry.shift,
@@ -235,9 +243,7 @@ class _Level:
         tilt = geometry.tilt[used]
         side = (self._width - 1) / 2 * self.frame.pixel_size
         reach = side * np.cos(tilt) - self.thickness / 2 * np.abs(np.sin(tilt))
-        spectrum = measure_spectrum(
-            self.views, self.frame, geometry, used, self.thickness, reach
-        )
+        spectrum = measure_spectrum(self.views, self.frame, geometry, used, self.thickness, reach)
         good = spectrum.significance > _FOUND
         if np.count_nonzero(good) < 3:
             raise DataError(
@@ -278,18 +284,14 @@ class _Level:
         self._amplitude = self.specimen.amplitude = amplitude.astype(np.float32)
         return self.fit((density / amplitude).astype(np.float32))
 
-    def slope(
-        self, geometry: Geometry, used: NDArray[np.int64], turned: float
-    ) -> float:
+    def slope(self, geometry: Geometry, used: NDArray[np.int64], turned: float) -> float:
         """Return the slope of the log-likelihood by the tilt axis, turned by radians.
 
         Each trial makes its own specimen: one made before would favour where it was made.
         """
         views = len(used)
         self._amplitude = None
-        self.prepare(
-            geometry.moved(used, np.zeros((views, 2)), np.full(views, turned)), used
-        )
+        self.prepare(geometry.moved(used, np.zeros((views, 2)), np.full(views, turned)), used)
         sources = self.fit(None)
         for _ in range(_CONCENTRATE - 1):
             sources = self.concentrate(sources)
@@ -308,8 +310,10 @@ class _Level:
             tried.append(float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST))))
             slopes.append(self.slope(geometry, used, tried[-1]))
             line = np.polyfit(tried, slopes, 1)
-            ahead = -line[1] / line[0] if line[0] < 0 else tried[-1] + np.deg2rad(_TURN) * np.sign(
-                slopes[-1]
+            ahead = (
+                -line[1] / line[0]
+                if line[0] < 0
+                else tried[-1] + np.deg2rad(_TURN) * np.sign(slopes[-1])
             )
         ahead = float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST)))
         return geometry.moved(used, np.zeros((len(used), 2)), np.full(len(used), ahead))

@@ -105,8 +105,9 @@ def track_patches(
         ],
         axis=1,
     )
-    point = _centres(sources, geometry, frame.shape, pixel, patch, overlap, mask, raw_shape,
-                     raw_pixel)
+    point = _centres(
+        sources, geometry, frame.shape, pixel, patch, overlap, mask, raw_shape, raw_pixel
+    )
     axis = geometry.rotation[used]
     found: list[tuple[int, int, FloatArray, FloatArray, float]] = []
     for index, view in enumerate(used):
@@ -195,7 +196,9 @@ def _centres(
     z = np.zeros(len(centre))
     half = max(1, int(patch / 2 / pixel))
     for k, (cx, cy) in enumerate(centre / pixel + (np.array([width, length]) - 1) / 2):
-        box = power[:, max(0, int(cx) - half) : int(cx) + half, max(0, int(cy) - half) : int(cy) + half]
+        box = power[
+            :, max(0, int(cx) - half) : int(cx) + half, max(0, int(cy) - half) : int(cy) + half
+        ]
         profile = box.sum(axis=(1, 2), dtype=np.float64)
         profile = np.maximum(profile - np.median(profile), 0)
         if profile.sum() > 0:

@@ -7,6 +7,7 @@ specimen's thickness takes from it, is the specimen's power; the rest of their p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,9 +87,7 @@ def measure_spectrum(
     weights = np.stack(
         [views.weight(v, frame, geometry, r) for v, r in zip(chosen, reach, strict=True)]
     )
-    spectra = frame.spectra(
-        np.stack([views.sampled(v, frame, geometry) for v in chosen]) * weights
-    )
+    spectra = frame.spectra(np.stack([views.sampled(v, frame, geometry) for v in chosen]) * weights)
     area = np.maximum((weights**2).mean(axis=(1, 2)), 1e-3)
     power = np.stack([sums(np.abs(s) ** 2) / a for s, a in zip(spectra, area, strict=True)])
     high = slice(int(_NOISE[0] * frame.longest), int(_NOISE[1] * frame.longest))
@@ -101,7 +100,7 @@ def measure_spectrum(
     common, known = np.zeros(len(count)), np.zeros(len(count))
     products: list[tuple[int, int, FloatArray, FloatArray]] = []
     order = np.argsort(geometry.tilt[chosen], kind="stable")
-    for first, second in zip(order[:-1], order[1:], strict=True):
+    for first, second in pairwise(order):
         # The lower tilt is stretched to the higher one, which shrinks it.
         high_view, low_view = sorted(
             (int(first), int(second)), key=lambda k: -abs(geometry.tilt[chosen[k]])

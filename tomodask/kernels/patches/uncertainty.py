@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomodask.kernels.patches.joint import Unknowns
 from tomodask.kernels.patches.views import turn
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def expected_error(
     prior = rng.standard_normal((len(used), 3)) / np.sqrt(joint.precision)
     right = joint.right_side(views, prior)
     right.sources += rng.standard_normal(specimen.shape, np.float32)
-    drawn: Unknowns = joint.solve(right, _ITERATIONS)
+    drawn = joint.solve(right, _ITERATIONS)
     half_edge = frame.longest / 2
     step = drawn.geometry[:, :2] * frame.pixel_size
     turned = (drawn.geometry[:, 2] + drawn.turn) / half_edge

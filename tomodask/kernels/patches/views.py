@@ -72,9 +72,7 @@ class Frame:
     pixel_size: float
 
     @classmethod
-    def create(
-        cls, raw_shape: tuple[int, int], raw_pixel: float, axis: float, edge: int
-    ) -> Self:
+    def create(cls, raw_shape: tuple[int, int], raw_pixel: float, axis: float, edge: int) -> Self:
         """Return the frame that holds images turned by `axis` radians, binned to `edge`."""
         pixel = max(raw_pixel, max(raw_shape) * raw_pixel / edge)
         cos, sin = abs(np.cos(axis)), abs(np.sin(axis))
