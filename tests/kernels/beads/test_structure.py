@@ -31,7 +31,7 @@ def test_points_are_triangulated_and_the_prior_holds_those_seen_once():
 def test_a_view_is_resected_with_its_own_tilt_rotation_and_scale():
     rng = np.random.default_rng(1)
     points = rng.uniform(-400, 400, (25, 3)) * [1, 1, 0.5]
-    truth = seen_at(points, 40.4, 85.3, 1.002) + [120.0, -80.0]
+    truth = seen_at(points, 40.4, 85.3, 1.002) + np.array([120.0, -80.0])
     position = truth + rng.normal(0, 0.05, truth.shape)
     position[:3] += [30.0, 0.0]
     nominal = view_matrices(40.0, 85.0)

@@ -165,8 +165,11 @@ def align_patches(
     )
     significance = np.zeros(len(angles))
     sources: Images | None = None
+    level: _Level | None = None
     for edge, steps in _LEVELS:
         frame = Frame.create(shape, pixel_size, np.deg2rad(tilt_axis_angle), edge)
+        if level is not None and frame.pixel_size == level.frame.pixel_size:
+            break  # a small field is finely sampled at once
         level = _Level(views, frame, thickness, mask, pixel_size, np.deg2rad(tilt_axis_angle))
         sources = None
         for number in range(steps):
@@ -183,9 +186,9 @@ def align_patches(
             geometry, change = level.step(geometry, used, sources)
             if change < _CONVERGED:
                 break
+    assert level is not None
     used, seen = level.prepare(geometry, used)
     significance[used] = seen
-    assert sources is not None
     sources = level.fit(sources)
     found = np.zeros(len(angles), bool)
     found[used] = True
@@ -363,7 +366,8 @@ def _seen_region(
     row = np.rint((sin * x + cos * y) / raw_pixel + (mask.shape[0] - 1) / 2).astype(np.int64)
     inside = (column >= 0) & (column < mask.shape[1]) & (row >= 0) & (row < mask.shape[0])
     seen = mask[np.clip(row, 0, mask.shape[0] - 1), np.clip(column, 0, mask.shape[1] - 1)]
-    return (inside & seen).astype(np.float32)
+    region: Images = (inside & seen).astype(np.float32)
+    return region
 
 
 def _interpolated(geometry: Geometry, found: NDArray[np.bool_]) -> Geometry:

@@ -32,6 +32,8 @@ __all__ = ["Specimen"]
 class Specimen:
     """A slab of sources seen by the views of a series.
 
+    The density is the sources times ``amplitude`` (z, x, y), 1 at first: where matter is expected.
+
     Parameters
     ----------
     frame
@@ -62,7 +64,7 @@ class Specimen:
         self.filter = np.sqrt(spectrum.signal_to_noise).astype(np.float32)[frame.ring]
         noise = np.sqrt(spectrum.scale)[:, None, None]
         self.weight = (weights / noise / np.sqrt(depth)).astype(np.float32)
-        strength = np.mean(self.weight**2, axis=(1, 2), dtype=np.float64) * depth
+        strength: FloatArray = np.asarray(self.weight**2, np.float64).mean(axis=(1, 2)) * depth
         curvature = np.zeros((depth, width, len(frame.fv[0])), np.float32)
         _curvature(
             spectrum.signal_to_noise,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Geometry", "Views", "turn"]
 
+#: Pixels of the frame are not smaller, A: views of a few e/A^2 hold nothing finer that correlates.
+_FINEST = 24.0
 #: The taper at the images' edges is this fraction of the shorter edge wide.
 _TAPER = 12
 
@@ -74,7 +76,7 @@ class Frame:
     @classmethod
     def create(cls, raw_shape: tuple[int, int], raw_pixel: float, axis: float, edge: int) -> Self:
         """Return the frame that holds images turned by `axis` radians, binned to `edge`."""
-        pixel = max(raw_pixel, max(raw_shape) * raw_pixel / edge)
+        pixel = max(raw_pixel, max(raw_shape) * raw_pixel / edge, _FINEST)
         cos, sin = abs(np.cos(axis)), abs(np.sin(axis))
         extent = (
             (cos * raw_shape[1] + sin * raw_shape[0]) * raw_pixel,
@@ -91,12 +93,14 @@ class Frame:
     @property
     def u(self) -> FloatArray:
         """(u,) pixels from the centre."""
-        return np.arange(self.shape[0]) - (self.shape[0] - 1) / 2
+        at: FloatArray = np.arange(self.shape[0], dtype=np.float64) - (self.shape[0] - 1) / 2
+        return at
 
     @property
     def v(self) -> FloatArray:
         """(v,) pixels from the centre."""
-        return np.arange(self.shape[1]) - (self.shape[1] - 1) / 2
+        at: FloatArray = np.arange(self.shape[1], dtype=np.float64) - (self.shape[1] - 1) / 2
+        return at
 
     @property
     def fu(self) -> NDArray[np.float32]:
@@ -111,7 +115,10 @@ class Frame:
     @property
     def ring(self) -> NDArray[np.int64]:
         """(u, v) int64 ring of each frequency of the half spectrum."""
-        return np.rint(np.hypot(self.fu, self.fv) * self.longest).astype(np.int64)
+        ring: NDArray[np.int64] = np.rint(np.hypot(self.fu, self.fv) * self.longest).astype(
+            np.int64
+        )
+        return ring
 
     def spectra(self, images: Images) -> NDArray[np.complex64]:
         """Return the half spectra of (..., u, v) images."""
@@ -224,5 +231,5 @@ class Views:
             at = matrix[axis, 0] * u + matrix[axis, 1] * v + geometry.shift[view, axis]
             inside = np.minimum(inside, (size - 1) / 2 * self.pixel_size - np.abs(at))
         inside = np.minimum(inside, reach - np.abs(u) + taper / 2) / taper
-        weight = 0.5 - 0.5 * np.cos(np.pi * np.clip(inside, 0, 1))
-        return weight.astype(np.float32)
+        weight: Images = (0.5 - 0.5 * np.cos(np.pi * np.clip(inside, 0, 1))).astype(np.float32)
+        return weight
