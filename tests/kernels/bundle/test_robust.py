@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.kernels.bundle.simulated_tracks import tracks
+from tomodask.kernels.bundle import solve
 from tomodask.kernels.bundle.groups import group_nodes, interpolated
 from tomodask.kernels.bundle.robust import BISQUARE_SHRINKAGE, bisquare_weights
 from tomodask.kernels.bundle.variables import Mapping
@@ -76,3 +78,15 @@ def test_mappings_fix_what_they_are_told():
     np.testing.assert_array_equal(blocks.basis, [[1, 0], [1, 0], [0, 0], [0, 1]])
     linear = Mapping.linear([0, 2, 4], 5, reference=2)
     np.testing.assert_allclose(linear.basis @ [1, 3], [1, 0.5, 0, 1.5, 3])
+
+
+@pytest.mark.parametrize("landmarks", [3, 4, 6])
+def test_weights_do_no_harm_where_nothing_is_wrong(landmarks: int) -> None:
+    jitter = {"rotation": 0.15, "tilt": 0.15}
+    for seed in range(4):
+        made = tracks(seed, landmarks=landmarks, noise=0.1, jitter=jitter)
+        errors = [
+            made.error(solve(made.observations, made.tilt, tilt_axis_angle=85.0, robust=robust))
+            for robust in (True, False)
+        ]
+        assert errors[0] < 1.3 * errors[1]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomodask.errors import DataError
 from tomodask.kernels.bundle.automatic import automatic_variables
 from tomodask.kernels.bundle.fit import FLOOR, fit
 from tomodask.kernels.bundle.initial import initial_state
-from tomodask.kernels.bundle.judgement import needed_landmarks
+from tomodask.kernels.bundle.judgement import consistent, needed_landmarks
 from tomodask.kernels.bundle.normal import Problem, State
 from tomodask.kernels.bundle.report import report
 from tomodask.kernels.bundle.table import Table
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 __all__ = ["solve"]
+
+#: With fewer landmarks no wrong one can be told from the others.
+_TELLABLE = 4
 
 
 def solve(
@@ -62,7 +66,7 @@ def solve(
         What may vary; by default those of
         :func:`~tomodask.kernels.bundle.automatic.automatic_variables`.
     robust
-        Whether wrong observations lose their weight.
+        Whether wrong observations lose their weight, where there are any.
     start
         An earlier solution of the same views, whose values stand for the nominal ones: what is
         fixed stays as it is there, and priors are about it. Its axis may still turn as a whole
@@ -92,7 +96,20 @@ def solve(
     components = variables.components(nominal, own)
     problem = Problem(table, values, components)
     state = State(np.zeros(problem.unknowns), state.shift, state.points)
-    return report(fit(problem, state, weight, robust=robust), tilt_axis_angle)
+
+    def solution(*, weighed: bool) -> Solution:
+        return report(fit(problem, state, weight, robust=weighed), tilt_axis_angle)
+
+    if not robust:
+        return solution(weighed=False)
+    # Weights that follow the residuals cost accuracy where nothing is wrong, and with few
+    # landmarks they end in fitting some of them exactly: they are for where something is wrong.
+    try:
+        plain = solution(weighed=False)
+    except DataError:
+        return solution(weighed=True)
+    few = len(table.landmarks) < _TELLABLE
+    return plain if few or consistent(plain, observations.weight, floor) else solution(weighed=True)
 
 
 def _starting_values(

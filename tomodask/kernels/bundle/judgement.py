@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
-__all__ = ["check_determined", "judge", "judge_angles", "needed_landmarks", "warnings_of"]
+__all__ = [
+    "check_determined",
+    "consistent",
+    "judge",
+    "judge_angles",
+    "needed_landmarks",
+    "warnings_of",
+]
 
 #: Smallest eigenvalue of the reduced normal matrix, scaled to a unit diagonal, that is not zero.
 _SINGULAR = 1e-11
@@ -31,6 +38,10 @@ _AGREEING = 3
 #: Noise, as a fraction of the landmarks' spread, that no rigid specimen gives, and that which is
 #: suspicious.
 _NOT_RIGID, _HARDLY_RIGID = 0.05, 0.015
+#: Median length of two Gaussian coordinates of unit standard deviation.
+_MEDIAN_LENGTH = 1.1774
+#: Part of series without wrong observations that are searched for them all the same.
+_BY_CHANCE = 0.05
 #: Mean weight below which a landmark or a view is named.
 _DOUBTED = 0.5
 #: Measured values per unknown below which the solution is said to follow the noise.
@@ -87,6 +98,33 @@ def check_determined(problem: Problem, equations: Normal, penalty: FloatArray) -
         f"together ({int((values < _SINGULAR).sum())} combinations are open): fix one of "
         "them, use larger groups or the kind 'estimated', or track landmarks at other heights"
     )
+
+
+def consistent(solution: Solution, weight: FloatArray, floor: float) -> bool:
+    """Return whether a fit without robust weights leaves no observation that looks wrong.
+
+    Residuals are compared with what those of their leverage should be: a view that follows a
+    wrong observation leaves it a small residual, but a large one had it been left out.
+
+    Parameters
+    ----------
+    solution
+        Made without robust weights.
+    weight
+        (n,) prior weights of the observations.
+    floor
+        Length below which nothing is an error.
+    """
+    inside = np.linalg.norm(solution.residual, axis=1)
+    left_out = np.linalg.norm(solution.left_out, axis=1)
+    size = np.sqrt(inside * left_out * weight)
+    size = size[np.isfinite(size) & (weight > 0)]
+    if not len(size):
+        return False
+    deviation = max(float(np.median(size)) / _MEDIAN_LENGTH, floor)
+    # The largest of so many Gaussian ones, but for one series in twenty.
+    expected = np.sqrt(2 * np.log(len(size) / _BY_CHANCE))
+    return bool(size.max() < expected * deviation)
 
 
 def judge(table: Table, robust: FloatArray, noise: float, freedom: float) -> None:
