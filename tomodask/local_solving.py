@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.geometry import LocalField, Projection
-from tomodask.kernels.bundle import local_motion, solve
+from tomodask.kernels.bundle import Freedom, local_motion, solve
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,10 +85,15 @@ def solve_local(
     tilt_angle
         (tilt,) nominal angles, degrees.
     variables
-        What the views may vary.
+        What the views may vary. A stretch or skew that only a prior holds is left to the motion,
+        which knows where it started.
     exposed
         (tilt,) what grows with the exposures.
     """
+    local = _undistorted(variables)
+    axis = float(np.median(solution.rotation))
+    if local != variables:
+        solution = solve(observations, tilt_angle, tilt_axis_angle=axis, variables=local)
     prior: MotionPrior | None = None
     found: LocalSolution | None = None
     for anew in _ROUNDS:
@@ -111,10 +116,19 @@ def solve_local(
         prior = motion.prior
         field = LocalSolution(solution, motion).field()
         unmoved = _unmoved(observations, solution, field, solution.points)
-        axis = float(np.median(solution.rotation))
-        solution = solve(unmoved, tilt_angle, tilt_axis_angle=axis, variables=variables)
+        solution = solve(unmoved, tilt_angle, tilt_axis_angle=axis, variables=local)
         found = LocalSolution(solution, motion)
     return found
+
+
+def _undistorted(variables: Variables) -> Variables:
+    """Return variables without an estimated stretch and skew."""
+    estimated = {
+        name: Freedom("fixed")
+        for name in ("stretch", "skew")
+        if getattr(variables, name) == Freedom("estimated")
+    }
+    return replace(variables, **estimated)
 
 
 def _rigid(solution: Solution) -> Projection:

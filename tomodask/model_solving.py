@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,8 +124,11 @@ def solve_model(
         used = ~np.isin(fiducials.view, options.excluded)
     names = np.stack([fiducials.model_object, fiducials.contour], axis=1)
     contours, of = np.unique(names, axis=0, return_inverse=True)
+    # Warnings call fiducials by their contours, where these are of one object.
+    one_object = len(np.unique(contours[:, 0])) == 1
+    index = contours[:, 1] - 1 if one_object else np.arange(len(contours))
     observations = Observations.create(
-        of.reshape(-1)[used], fiducials.view[used], fiducials.position[used]
+        index[of.reshape(-1)[used]], fiducials.view[used], fiducials.position[used]
     )
     if options is None:
         variables = automatic_variables(observations)
@@ -135,6 +138,7 @@ def solve_model(
     solution = solve(
         observations, nominal, tilt_axis_angle=axis, variables=variables, robust=use_weights
     )
+    solution = replace(solution, points=solution.points_of(index))
     z_shift = 0.0 if options is None else options.axis_z_shift / options.binning
     projection, points = _positioned(solution, z_shift)
     scaled = Projection.from_cameras(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,8 +78,9 @@ def solve_landmarks(
         raise ParameterError("the tilt axis is unknown; give tilt_axis (--tilt-axis)")
     pixel = float(views.attrs["pixel_size"])
     used = measured_observations(landmarks)
+    index = landmarks["number"].values - 1  # as warnings call them
     observations = Observations.create(
-        landmarks["landmark_of"].values[used],
+        index[landmarks["landmark_of"].values[used]],
         landmarks["view"].values[used],
         np.stack([landmarks["x"].values[used], landmarks["y"].values[used]], axis=1) / pixel,
     )
@@ -87,8 +88,9 @@ def solve_landmarks(
     if variables is None:
         variables = automatic_variables(observations)
     solution = solve(observations, angles, tilt_axis_angle=axis, variables=variables)
+    solution = replace(solution, points=solution.points_of(index))
     points = _all_points(landmarks, solution, pixel)
-    return solution_tables(landmarks, used, solution, pixel, variables, points)
+    return solution_tables(landmarks, used, solution, pixel, variables, points=points)
 
 
 def _all_points(landmarks: xr.Dataset, solution: Solution, pixel_size: float) -> FloatArray:
@@ -96,8 +98,7 @@ def _all_points(landmarks: xr.Dataset, solution: Solution, pixel_size: float) ->
 
     So it can be seen how well they would fit.
     """
-    points = np.full((landmarks.sizes["landmark"], 3), np.nan)
-    points[: len(solution.points)] = solution.points
+    points = solution.points.copy()
     of = landmarks["landmark_of"].values
     apart = ~landmarks["chosen"].values
     seen = apart[of] & np.isin(landmarks["source"].values, ("tracked", "edited"))

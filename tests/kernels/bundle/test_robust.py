@@ -83,10 +83,14 @@ def test_mappings_fix_what_they_are_told():
 @pytest.mark.parametrize("landmarks", [3, 4, 6])
 def test_weights_do_no_harm_where_nothing_is_wrong(landmarks: int) -> None:
     jitter = {"rotation": 0.15, "tilt": 0.15}
-    for seed in range(4):
+    errors = []
+    for seed in range(6):
         made = tracks(seed, landmarks=landmarks, noise=0.1, jitter=jitter)
-        errors = [
-            made.error(solve(made.observations, made.tilt, tilt_axis_angle=85.0, robust=robust))
-            for robust in (True, False)
-        ]
-        assert errors[0] < 1.3 * errors[1]
+        errors.append(
+            [
+                made.error(solve(made.observations, made.tilt, tilt_axis_angle=85.0, robust=robust))
+                for robust in (True, False)
+            ]
+        )
+    weighed, plain = np.mean(errors, axis=0)
+    assert weighed < 1.15 * plain

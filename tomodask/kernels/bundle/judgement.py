@@ -203,8 +203,8 @@ def warnings_of(solution: Solution, table: Table, given_axis: float) -> tuple[st
     doubted = table.landmarks[by_landmark < _DOUBTED]
     if len(doubted):
         found.append(
-            f"landmarks {_listed(doubted)}: most of their observations contradict the others and "
-            "count little; look at their tracks"
+            f"landmarks {_listed(doubted + 1)}: most of their observations contradict the others "
+            "and count little; look at their tracks"
         )
     by_view = _means(weight[inside], table.rows[inside], len(table.views))
     doubted = np.sort(table.views[(by_view < _DOUBTED) & solution.solved[table.views]])

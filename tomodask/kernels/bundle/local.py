@@ -5,7 +5,7 @@ function of x and y, linear in z, and related between views: a Gaussian process.
 shifts of the views are free, so that what they explain is not taken for motion; the rest is linear
 least squares with a prior. Amplitude, correlation length and pace of the motion are those of the
 greatest evidence, the probability of the data with everything else integrated out. The result is
-believed only if it predicts where landmarks are seen that were left out.
+believed only if it predicts observations that were left out.
 
 References
 ----------
@@ -39,17 +39,19 @@ if TYPE_CHECKING:
 __all__ = ["LocalMotion", "MotionPrior", "local_motion"]
 
 #: Landmarks, and observations of one, without which nothing local is looked for.
-_LANDMARKS, _VIEWS = 6, 3
+_LANDMARKS, _VIEWS = 6, 8
 #: Correlation lengths that are tried, as fractions of the landmarks' extent.
 _LENGTHS = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12)
+#: Least one in units of the distance between landmarks.
+_SPACINGS = 1.2
 #: How far the surfaces may move against each other, as a fraction of how far the middle moves.
 _DEPTHS = (0.0, 0.3, 1.0)
 #: Functions of the place and the view at most, and variance of one, relative to the largest, that
 #: is left out.
 _MOST, _NEGLIGIBLE = 200, 1e-6
-#: Groups of landmarks that are left out in turn.
-_FOLDS = 8
-#: Gain of left-out landmarks, in its standard errors, and as a part of the variance, below which
+#: Parts of the views of a landmark that are left out in turn.
+_FOLDS = 4
+#: Gain of what was left out, in its standard errors, and as a part of the variance, below which
 #: there is no motion.
 _SURE, _WORTH = 2.0, 0.02
 
@@ -86,8 +88,8 @@ class LocalMotion:
         (view, ky, kx, 2) displacement of the image of the plane z = 0, and what is added per
         height; between the knots natural cubic splines.
     left_out_rigid, left_out
-        Root mean square distance of landmarks from their predicted places when they are left out
-        of the estimate, without and with the motion.
+        Root mean square distance of landmarks from their predicted places where they were left
+        out of the estimate, without and with the motion.
     prior
         What the data made one expect.
     """
@@ -128,16 +130,21 @@ def local_motion(
     prior
         Of a motion that was found before; by default that of the greatest evidence.
     """
-    rows = _landmark_rows(observations, points)
+    rows = _landmark_rows(observations, points, tilt_angle)
     if len(rows) < _LANDMARKS:
         return None
-    data = [_Landmark.create(observations, one, camera, points) for one in rows]
-    place = np.array([points[observations.landmark[one[0]]] for one in rows])
+    data, place = [], np.array([points[observations.landmark[one[0]]] for one in rows])
+    for one, point in zip(rows, place, strict=True):
+        view, root = observations.view[one], np.sqrt(observations.weight[one])
+        residual = (observations.position[one] - camera[view] @ point) * root[:, None]
+        data.append(
+            _Landmark.create(view, camera[view] * root[:, None, None], residual, root, len(camera))
+        )
     ways = paces(tilt_angle, exposed)
     best = _searched(data, place, ways) if prior is None else _Fit.create(data, place, ways, prior)
     if not best.evidence > 0:
         return None
-    before, after = best.left_out(data)
+    before, after = best.residuals_left_out(data).T
     gain = before - after
     error = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
     if not (gain.mean() > _SURE * error and gain.sum() > _WORTH * before.sum()):
@@ -155,14 +162,17 @@ def local_motion(
     )
 
 
-def _landmark_rows(observations: Observations, points: FloatArray) -> list[NDArray[np.int64]]:
-    """Return the indices of the observations of each landmark that can be used."""
+def _landmark_rows(
+    observations: Observations, points: FloatArray, tilt_angle: FloatArray
+) -> list[NDArray[np.int64]]:
+    """Return the indices of the observations of each landmark that can be used, by tilt."""
     known = np.isfinite(points).all(axis=1)[observations.landmark] & (observations.weight > 0)
     rows = [
         np.flatnonzero(known & (observations.landmark == one))
         for one in np.unique(observations.landmark[known])
     ]
-    return [one for one in rows if len(one) >= _VIEWS]
+    order = [one[np.argsort(tilt_angle[observations.view[one]], kind="stable")] for one in rows]
+    return [one for one in order if len(one) >= _VIEWS]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,53 +181,97 @@ class _Landmark:
 
     Parameters
     ----------
+    view
+        (n,) in the order of tilt.
+    camera, residual
+        (n, 2, 3) and (n, 2), measurement less prediction, times the roots of the weights.
+    root
+        (n,) of the weights.
     square
         (unknown, unknown) normal matrix: of the displacement vectors (view, 3) of its place, and
         of the shifts (view, 2).
     pull
         (unknown,) right-hand side.
     total
-        Weighted sum of squares of the residuals.
-    freedom
-        Coordinates less three.
+        Sum of squares of the residuals that are left.
     """
 
+    view: NDArray[np.int64]
+    camera: FloatArray
+    residual: FloatArray
+    root: FloatArray
     square: FloatArray
     pull: FloatArray
     total: float
-    freedom: int
 
     @classmethod
     def create(
         cls,
-        observations: Observations,
-        rows: NDArray[np.int64],
+        view: NDArray[np.int64],
         camera: FloatArray,
-        points: FloatArray,
+        residual: FloatArray,
+        root: FloatArray,
+        count: int,
     ) -> _Landmark:
-        views = observations.view[rows]
-        root = np.sqrt(observations.weight[rows])
-        point = points[observations.landmark[rows[0]]]
-        cameras = camera[views] * root[:, None, None]
-        residual = (observations.position[rows] - camera[views] @ point) * root[:, None]
-        count, seen = len(camera), np.arange(len(rows))
-        design = np.zeros((len(rows), 2, 5 * count))
+        """Return what the observations of a landmark say; `count` is the number of all views."""
+        seen = np.arange(len(view))
+        design = np.zeros((len(view), 2, 5 * count))
         for axis in range(3):
-            design[seen, :, 3 * views + axis] = cameras[:, :, axis]
+            design[seen, :, 3 * view + axis] = camera[:, :, axis]
         for axis in range(2):
-            design[seen, axis, 3 * count + 2 * views + axis] = root
-        own = np.linalg.svd(cameras.reshape(-1, 3), full_matrices=False)[0]
-        free = design.reshape(2 * len(rows), -1)
+            design[seen, axis, 3 * count + 2 * view + axis] = root
+        own = np.linalg.svd(camera.reshape(-1, 3), full_matrices=False)[0]
+        free = design.reshape(2 * len(view), -1)
         free = free - own @ (own.T @ free)
         left = residual.reshape(-1) - own @ (own.T @ residual.reshape(-1))
-        return cls(free.T @ free, free.T @ left, float(left @ left), 2 * len(rows) - 3)
+        total = float(left @ left)
+        return cls(view, camera, residual, root, free.T @ free, free.T @ left, total)
+
+    @property
+    def freedom(self) -> int:
+        """Coordinates less the place's three."""
+        return 2 * len(self.view) - 3
+
+    def _part(self, fold: int) -> NDArray[np.bool_]:
+        quarter: NDArray[np.bool_] = np.arange(len(self.view)) * _FOLDS // len(self.view) == (
+            fold % _FOLDS
+        )
+        return quarter
+
+    def without(self, fold: int) -> _Landmark:
+        """Return the landmark as if it had not been seen in one part of the views."""
+        kept = ~self._part(fold)
+        return _Landmark.create(
+            self.view[kept],
+            self.camera[kept],
+            self.residual[kept],
+            self.root[kept],
+            self.square.shape[0] // 5,
+        )
+
+    def missed(self, fold: int, moved: FloatArray, shift: FloatArray) -> float:
+        """Return the sum of squares in that part, predicted from the others.
+
+        Parameters
+        ----------
+        fold
+            Which part.
+        moved, shift
+            (view, 3) displacements of its place and (view, 2) shifts of the images.
+        """
+        left = self.residual - np.einsum("vij,vj->vi", self.camera, moved[self.view])
+        left -= self.root[:, None] * shift[self.view]
+        out = self._part(fold)
+        known = self.camera[~out].reshape(-1, 3)
+        point = np.linalg.lstsq(known, left[~out].reshape(-1), rcond=None)[0]
+        return float(np.sum((left[out] - self.camera[out] @ point) ** 2))
 
 
 def _searched(data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArray]) -> _Fit:
     """Return the fit of the greatest evidence; one choice is made after the other."""
     extent = float(np.ptp(place[:, :2], axis=0).max())
     spacing = float(np.sqrt(np.prod(np.ptp(place[:, :2], axis=0)) / len(place)))
-    lengths = [extent * one for one in _LENGTHS if extent * one > 0.7 * spacing] or [extent]
+    lengths = [extent * one for one in _LENGTHS if extent * one > _SPACINGS * spacing] or [extent]
     middle = lengths[len(lengths) // 2]
     tried = [_Fit.create(data, place, ways, MotionPrior(pace, middle, 0.0)) for pace in ways]
     best = max(tried, key=lambda one: one.evidence)
@@ -291,9 +345,7 @@ class _Fit:
         # The shifts are free: they are eliminated.
         shifts, rank = _pseudo_inverse(square[size:, size:])
         through = square[:size, size:] @ shifts
-        values, vectors = np.linalg.eigh(
-            square[:size, :size] - through @ square[size:, :size]
-        )
+        values, vectors = np.linalg.eigh(square[:size, :size] - through @ square[size:, :size])
         projected = vectors.T @ (pull[:size] - through @ pull[size:])
         total = sum(one.total for one in data) - float(pull[size:] @ shifts @ pull[size:])
         freedom = sum(one.freedom for one in data) - rank
@@ -337,31 +389,33 @@ class _Fit:
                 bent += part / self.height
         return tuple(np.einsum("vac,vyxc->vyxa", camera, one) for one in (moved, bent))
 
-    def left_out(self, data: list[_Landmark]) -> tuple[FloatArray, FloatArray]:
-        """Return (landmark,) sums of squares left out: without motion, and with it."""
+    def residuals_left_out(self, data: list[_Landmark]) -> FloatArray:
+        """Return (landmark, 2) sums of squares left out: without motion, and with it.
+
+        Of each landmark a quarter of its views, neighbours in tilt, is predicted from its other
+        views and from the other landmarks.
+        """
         size = 3 * self.pairs.shape[1]
-        square, pull = _normal(data, self.functions, self.views, self.pairs)
-        prior = np.zeros(len(square))
+        found = np.zeros((len(data), 2))
+        prior = np.zeros(size + 2 * len(self.views))
         prior[:size] = 1 / self.strength
-        before, after = np.empty(len(data)), np.empty(len(data))
-        for fold in range(min(_FOLDS, len(data))):
-            chosen = np.arange(fold, len(data), _FOLDS)
-            for start, result in ((size, before), (0, after)):
-                here = slice(start, None)
-                parts = [
-                    _normal([data[one]], self.functions[[one]], self.views, self.pairs)
-                    for one in chosen
-                ]
-                system = square[here, here] - sum(part[0][here, here] for part in parts)
-                system += np.diag(prior[here])
-                # What no view is left to tell stays where it is.
-                system[np.diag_indices_from(system)] += 1e-9 * np.trace(square) / len(square)
-                right = pull[here] - sum(part[1][here] for part in parts)
-                unknowns = scipy.linalg.solve(system, right, assume_a="pos")
-                for one, part in zip(chosen, parts, strict=True):
-                    result[one] = data[one].total - 2 * float(unknowns @ part[1][here])
-                    result[one] += float(unknowns @ part[0][here, here] @ unknowns)
-        return before, after
+        for fold in range(_FOLDS):
+            kept = [one.without(fold + rank) for rank, one in enumerate(data)]
+            square, pull = _normal(kept, self.functions, self.views, self.pairs)
+            # The origin is free, and a view that nothing is left to tell of stays where it is.
+            system = square + np.diag(prior + 1e-9 * np.trace(square) / len(square))
+            for column, start in enumerate((size, 0)):
+                solved = scipy.linalg.solve(
+                    system[start:, start:], pull[start:], assume_a="pos"
+                )
+                unknowns = np.concatenate([np.zeros(start), solved])
+                amplitudes = unknowns[:size].reshape(-1, 3)
+                shift = unknowns[size:].reshape(-1, 2)
+                for rank, one in enumerate(data):
+                    scale = self.functions[rank, self.pairs[0]][:, None]
+                    moved = self.views[:, self.pairs[1]] @ (scale * amplitudes)
+                    found[rank, column] += one.missed(fold + rank, moved, shift)
+        return found
 
 
 def _pairs(functions: FloatArray, views: FloatArray) -> NDArray[np.int64]:

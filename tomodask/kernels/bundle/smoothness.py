@@ -98,8 +98,10 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
             dose = (values - values.min()) / np.ptp(values)
             less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
             found[f"with {what}, irregularly"] = _functions(less)
-            # Even motion, and an integrated random walk that bends it.
-            found[f"with {what}, smoothly"] = _functions(less * more + less**2 * (3 * more - less))
+            # Even motion, and an integrated random walk of equal strength that bends it.
+            found[f"with {what}, smoothly"] = _functions(
+                less * more + less**2 * (3 * more - less) / 6
+            )
     return found
 
 

@@ -57,7 +57,7 @@ class Solution:
         Estimated standard deviation over the views of each parameter of the kind "estimated" that
         moved at all, in the parameter's unit.
     warnings
-        Sentences for the user.
+        Sentences for the user; they count landmarks from 1, and views from 0.
     """
 
     matrix: FloatArray
@@ -87,6 +87,13 @@ class Solution:
         """The (n,) lengths of the residuals."""
         length: FloatArray = np.linalg.norm(self.residual, axis=1)
         return length
+
+    def points_of(self, landmark: NDArray[np.int64]) -> FloatArray:
+        """Return the (n, 3) points of landmarks, NaN for those that took no part."""
+        found = np.full((len(landmark), 3), np.nan)
+        inside = landmark < len(self.points)
+        found[inside] = self.points[landmark[inside]]
+        return found
 
     @property
     def mean_residual(self) -> float:

@@ -166,6 +166,7 @@ def align_patches(
     significance = np.zeros(len(angles))
     sources: Images | None = None
     level: _Level | None = None
+    axis_error = 0.0
     for edge, steps in _LEVELS:
         frame = Frame.create(shape, pixel_size, np.deg2rad(tilt_axis_angle), edge)
         if level is not None and frame.pixel_size == level.frame.pixel_size:
@@ -180,7 +181,7 @@ def align_patches(
             if number < _CONCENTRATE:
                 sources = level.concentrate(sources)
             if edge == _LEVELS[0][0] and number == _AXIS_AFTER:
-                geometry = level.axis(geometry, used)
+                geometry, axis_error = level.axis(geometry, used)
                 used, seen = level.prepare(geometry, used)
                 sources = level.concentrate(level.fit(None))
             geometry, change = level.step(geometry, used, sources)
@@ -194,7 +195,9 @@ def align_patches(
     found[used] = True
     geometry = _interpolated(geometry, found)
     joint = level.joint(sources)
-    error = expected_error(joint, geometry, used, thickness, np.deg2rad(tilt_error), seed)
+    error = expected_error(
+        joint, geometry, used, thickness, np.deg2rad(tilt_error), axis_error, seed
+    )
     patches = track_patches(
         joint,
         level.whitened,
@@ -287,8 +290,10 @@ class _Level:
         self._amplitude = self.specimen.amplitude = amplitude.astype(np.float32)
         return self.fit((density / amplitude).astype(np.float32))
 
-    def slope(self, geometry: Geometry, used: NDArray[np.int64], turned: float) -> float:
-        """Return the slope of the log-likelihood by the tilt axis, turned by radians.
+    def slope(
+        self, geometry: Geometry, used: NDArray[np.int64], turned: float
+    ) -> tuple[float, float]:
+        """Return the log-likelihood's slope by the axis, turned by radians, and its variance.
 
         Each trial makes its own specimen: one made before would favour where it was made.
         """
@@ -298,20 +303,25 @@ class _Level:
         sources = self.fit(None)
         for _ in range(_CONCENTRATE - 1):
             sources = self.concentrate(sources)
-        return self.joint(sources).turning(self.whitened - self.specimen.views(sources))
+        joint = self.joint(sources)
+        residual = self.whitened - self.specimen.views(sources)
+        return joint.turning(residual), joint.turning_power
 
-    def axis(self, geometry: Geometry, used: NDArray[np.int64]) -> Geometry:
-        """Return the geometry with all views turned to where the log-likelihood is highest.
+    def axis(self, geometry: Geometry, used: NDArray[np.int64]) -> tuple[Geometry, float]:
+        """Return the geometry at the most probable axis, and the error of that, radians.
 
         The reference turns with the views nearly unseen, so that the equations' own step is far
-        too short: the root of the slope is found by the secant instead.
+        too short: the root of the slope is found by the secant instead. The reference's own noise
+        adds to the slope's variance and not to its change: the error is the one over the other.
         """
         tried = [0.0]
-        slopes = [self.slope(geometry, used, 0.0)]
+        first, variance = self.slope(geometry, used, 0.0)
+        slopes = [first]
         ahead = np.sign(slopes[0]) * np.deg2rad(_TURN)
         for _ in range(_TURNS):
             tried.append(float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST))))
-            slopes.append(self.slope(geometry, used, tried[-1]))
+            slope, variance = self.slope(geometry, used, tried[-1])
+            slopes.append(slope)
             line = np.polyfit(tried, slopes, 1)
             ahead = (
                 -line[1] / line[0]
@@ -319,7 +329,9 @@ class _Level:
                 else tried[-1] + np.deg2rad(_TURN) * np.sign(slopes[-1])
             )
         ahead = float(np.clip(ahead, -np.deg2rad(_FARTHEST), np.deg2rad(_FARTHEST)))
-        return geometry.moved(used, np.zeros((len(used), 2)), np.full(len(used), ahead))
+        error = np.sqrt(variance) / max(-float(line[0]), 1e-9)
+        error = min(float(error), np.deg2rad(_FARTHEST))
+        return geometry.moved(used, np.zeros((len(used), 2)), np.full(len(used), ahead)), error
 
     def fit(self, sources: Images | None) -> Images:
         """Return the most probable sources, starting from some."""

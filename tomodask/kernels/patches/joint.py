@@ -99,6 +99,11 @@ class Joint:
         """Return the slope of the log-likelihood as all views turn with the specimen."""
         return float(np.vdot(self._turn, residual))
 
+    @property
+    def turning_power(self) -> float:
+        """Variance of that slope by the noise of the views, at most."""
+        return self._turn_size
+
     def right_side(self, residual: Images, deviation: FloatArray) -> Unknowns:
         """Return the right side for a residual of the views.
 

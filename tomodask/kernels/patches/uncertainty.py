@@ -31,6 +31,7 @@ def expected_error(
     used: NDArray[np.int64],
     thickness: float,
     tilt_error: float,
+    axis_error: float,
     seed: int,
 ) -> float:
     """Return the expected root mean square error of points in the views, A.
@@ -45,6 +46,9 @@ def expected_error(
         Within which the points lie, A.
     tilt_error
         Standard deviation of the tilt angles' errors, radians.
+    axis_error
+        Standard error of the direction of the tilt axis, radians: what all views share is not
+        in the draw, whose few iterations do not reach it.
     seed
         Of the draw.
     """
@@ -57,7 +61,8 @@ def expected_error(
     drawn = joint.solve(right, _ITERATIONS)
     half_edge = frame.longest / 2
     step = drawn.geometry[:, :2] * frame.pixel_size
-    turned = (drawn.geometry[:, 2] + drawn.turn) / half_edge
+    turned = drawn.geometry[:, 2] / half_edge
+    turned += axis_error - turned.mean()
     other = geometry.moved(used, step, turned)
     other_tilt = geometry.tilt + tilt_error * rng.standard_normal(len(geometry.tilt))
     points = rng.uniform(-0.5, 0.5, (_POINTS, 3)) * (
