@@ -50,9 +50,7 @@ def test_motion_grows_smoothly_with_the_exposures() -> None:
 def test_a_dome_turns_the_normals() -> None:
     # At 90 degrees u is the height: the slope along u of the plate at rest is -dz/dx there.
     order = np.array([0, 1])
-    field = random_deformation(
-        [90.0, 90.0], seed=5, amplitude=24.0, extent=EXTENT, order=order
-    )
+    field = random_deformation([90.0, 90.0], seed=5, amplitude=24.0, extent=EXTENT, order=order)
     flat = random_deformation([90.0, 0.0], seed=5, amplitude=24.0, extent=EXTENT, order=order)
     height = field.shift[1, :, :, 0]
     expected = -np.gradient(height, field.knot_x, axis=1, edge_order=2)

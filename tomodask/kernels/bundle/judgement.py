@@ -40,8 +40,9 @@ _AGREEING = 3
 _NOT_RIGID, _HARDLY_RIGID = 0.05, 0.015
 #: Median length of two Gaussian coordinates of unit standard deviation.
 _MEDIAN_LENGTH = 1.1774
-#: Part of series without wrong observations that are searched for them all the same.
-_BY_CHANCE = 0.05
+#: Part of series without wrong observations that are searched for them all the same; what is wrong
+#: by less does little harm.
+_BY_CHANCE = 0.001
 #: Mean weight below which a landmark or a view is named.
 _DOUBTED = 0.5
 #: Measured values per unknown below which the solution is said to follow the noise.
@@ -122,7 +123,7 @@ def consistent(solution: Solution, weight: FloatArray, floor: float) -> bool:
     if not len(size):
         return False
     deviation = max(float(np.median(size)) / _MEDIAN_LENGTH, floor)
-    # The largest of so many Gaussian ones, but for one series in twenty.
+    # The largest of so many Gaussian ones, but for one series in a thousand.
     expected = np.sqrt(2 * np.log(len(size) / _BY_CHANCE))
     return bool(size.max() < expected * deviation)
 

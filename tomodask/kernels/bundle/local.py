@@ -405,9 +405,7 @@ class _Fit:
             # The origin is free, and a view that nothing is left to tell of stays where it is.
             system = square + np.diag(prior + 1e-9 * np.trace(square) / len(square))
             for column, start in enumerate((size, 0)):
-                solved = scipy.linalg.solve(
-                    system[start:, start:], pull[start:], assume_a="pos"
-                )
+                solved = scipy.linalg.solve(system[start:, start:], pull[start:], assume_a="pos")
                 unknowns = np.concatenate([np.zeros(start), solved])
                 amplitudes = unknowns[:size].reshape(-1, 3)
                 shift = unknowns[size:].reshape(-1, 2)
