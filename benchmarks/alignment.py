@@ -105,15 +105,16 @@ def beads_part(size: Size, folder: Path | None) -> str:
         except TomodaskError as error:
             rows.append((number, f"failed: {error}"))
         else:
+            tracks = one.tracks
             found.append((one, rough))
             rows.append(
                 (
                     number,
                     *(f"{v:.3f}" for v in (one.error, one.expected, one.residual, one.leave_out)),
-                    f"{one.found}/{one.visible}",
-                    one.false,
-                    f"{one.measured}/{one.seen}",
-                    one.wrong,
+                    f"{tracks.found}/{tracks.visible}",
+                    tracks.false,
+                    f"{tracks.measured}/{tracks.seen}",
+                    tracks.wrong,
                     "yes" if one.local else "no",
                     f"{one.cpu:.1f}",
                     f"{rough.error:.2f}",
@@ -129,21 +130,26 @@ def beads_part(size: Size, folder: Path | None) -> str:
         **_coarse_columns([rough for _, rough in found]),
         "CPU s": [one.cpu for one, _ in found],
     }
-    tracks = [one for one, _ in found]
+
+    def total(name: str) -> int:
+        return sum(getattr(one.tracks, name) for one, _ in found)
+
     sums = {
-        "aligned": f"{len(found)} of {size.bead_series}",
-        "beads found": " of ".join(_sums(tracks, "found", "visible")),
-        "false tracks": sum(one.false for one in tracks),
-        "places measured": " of ".join(_sums(tracks, "measured", "seen")),
-        "of these, wrong": sum(one.wrong for one in tracks),
-        "local motion, where there is none": sum(one.local for one in tracks),
+        "series aligned": f"{len(found)} of {size.bead_series}",
+        "beads found": f"{total('found')} of {total('visible')}",
+        "false tracks": total("false"),
+        "places measured": f"{total('measured')} of {total('seen')}",
+        "of these, wrong": total("wrong"),
+        "series in which local motion was found, of which there is none": sum(
+            one.local for one, _ in found
+        ),
     }
     headers = ("series", "error", "expected", "residual", "leave-out", "found", "false")
     more = ("measured", "wrong", "local", "CPU s", "coarse", "its worst view")
     return (
         table("Each series with gold, pixels", headers + more, rows)
         + _summary(f"{size.bead_series} series with gold, pixels", columns)
-        + table("Their tracks", ("tracks", "number"), list(sums.items()))
+        + table("Their tracks", ("what", "number"), list(sums.items()))
     )
 
 
@@ -186,10 +192,6 @@ def _coarse_columns(rough: list[Coarse]) -> dict[str, list[float]]:
         "coarse alignment: worst view": [one.worst for one in rough],
         "coarse alignment: CPU s": [one.cpu for one in rough],
     }
-
-
-def _sums(tracks: list[Beads], *names: str) -> list[str]:
-    return [str(sum(getattr(one, name) for one in tracks)) for name in names]
 
 
 def _summary(title: str, columns: dict[str, list[float]]) -> str:

@@ -47,10 +47,12 @@ __all__ = [
     "Coarse",
     "Kind",
     "Patches",
+    "Tracks",
     "Truth",
     "aligned",
     "beads",
     "coarse",
+    "compared",
     "patches",
     "stored",
 ]
@@ -199,6 +201,29 @@ class Coarse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracks:
+    """How tracks compare with the beads.
+
+    Parameters
+    ----------
+    found, visible
+        Beads that have a track, and beads that are seen in half of the views or more.
+    false
+        Tracks of no bead, or of one that has a track.
+    measured, seen, wrong
+        Places measured on true tracks, how often their beads are in the images, and how many of
+        the places are not the bead's.
+    """
+
+    found: int
+    visible: int
+    false: int
+    measured: int
+    seen: int
+    wrong: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beads:
     """What an alignment by gold came to; lengths in pixels.
 
@@ -208,13 +233,8 @@ class Beads:
         At the beads; and what the alignment itself says that it is.
     residual, leave_out
         Mean lengths, as the solution reports them.
-    found, visible
-        Beads that have a track, and beads that are seen in half of the views or more.
-    false
-        Tracks of no bead, or of one that has a track.
-    measured, seen, wrong
-        Places measured on true tracks, how often their beads are in the images, and how many of
-        the places are not the bead's.
+    tracks
+        Of the landmarks, chosen or not.
     local
         Whether local motion was found, of which there is none.
     cpu
@@ -225,12 +245,7 @@ class Beads:
     expected: float
     residual: float
     leave_out: float
-    found: int
-    visible: int
-    false: int
-    measured: int
-    seen: int
-    wrong: int
+    tracks: Tracks
     local: bool
     cpu: float
 
@@ -266,37 +281,43 @@ def beads(truth: Truth) -> Beads:
     found: list[xr.Dataset] = []
     cost = cost_of(lambda: found.append(aligned(truth.store, "beads")))
     attributes = found[0].attrs
-    landmarks = read_landmarks(truth.store, "beads")
-    of, view = landmarks["landmark_of"].values, landmarks["view"].values
-    tracked = landmarks["source"].values == "tracked"
-    place = np.stack([landmarks["x"].values, landmarks["y"].values], axis=1)
-    true, visible = truth.series.bead_positions, truth.visible()
-    half = visible.sum(axis=0) >= truth.included.sum() / 2
-    owner: dict[int, int] = {}
-    false = measured = wrong = 0
-    for landmark in range(landmarks.sizes["landmark"]):
-        mine = tracked & (of == landmark)
-        apart = np.linalg.norm(place[mine, None] - true[view[mine]], axis=2)
-        bead = int(np.argmin(np.median(apart, axis=0)))
-        if np.median(apart[:, bead]) > _NEAR or bead in owner:
-            false += 1
-            continue
-        owner[bead] = landmark
-        measured += int(mine.sum())
-        wrong += int((apart[:, bead] > _NEAR).sum())
     return Beads(
         error=_rms(truth.errors(projection_of(found[0]), truth.series.bead_centres)),
         expected=attributes["error"] / PIXEL,
         residual=attributes["mean_residual"] / PIXEL,
         leave_out=attributes["leave_out_error"] / PIXEL,
-        found=sum(half[bead] for bead in owner),
+        tracks=compared(truth, read_landmarks(truth.store, "beads")),
+        local=bool(attributes["local"]),
+        cpu=cost.cpu,
+    )
+
+
+def compared(truth: Truth, landmarks: xr.Dataset) -> Tracks:
+    """Compare what was tracked with the beads; what the solution filled in does not count."""
+    of, view = landmarks["landmark_of"].values, landmarks["view"].values
+    tracked = landmarks["source"].values == "tracked"
+    place = np.stack([landmarks["x"].values, landmarks["y"].values], axis=1)
+    true, visible = truth.series.bead_positions, truth.visible()
+    half = visible.sum(axis=0) >= truth.included.sum() / 2
+    owners: list[int] = []
+    false = measured = wrong = 0
+    for landmark in range(landmarks.sizes["landmark"]):
+        mine = tracked & (of == landmark)
+        apart = np.linalg.norm(place[mine, None] - true[view[mine]], axis=2)
+        bead = int(np.argmin(np.median(apart, axis=0)))
+        if np.median(apart[:, bead]) > _NEAR or bead in owners:
+            false += 1
+            continue
+        owners.append(bead)
+        measured += int(mine.sum())
+        wrong += int((apart[:, bead] > _NEAR).sum())
+    return Tracks(
+        found=int(half[owners].sum()),
         visible=int(half.sum()),
         false=false,
         measured=measured,
-        seen=int(visible[:, list(owner)].sum()),
+        seen=int(visible[:, owners].sum()),
         wrong=wrong,
-        local=bool(attributes["local"]),
-        cpu=cost.cpu,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,12 @@ from tomodask.errors import DataError, FormatError, ParameterError
 from tomodask.io.fiducials import Fiducials, read_fiducials, write_fiducials
 from tomodask.io.imod import write_transforms
 from tomodask.io.imod_model_file import read_model
-from tomodask.io.series import open_series, write_coordinates, write_landmarks
-from tomodask.model import landmarks_dataset, tilt_series_of
+from tomodask.io.series import landmark_names, write_coordinates, write_landmarks
+from tomodask.model import landmarks_dataset
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
 
 ANGLES = np.linspace(-60.0, 60.0, 9)
@@ -181,7 +182,7 @@ def test_a_model_without_points(tmp_path: Path) -> None:
     assert dict(found.sizes) == {"observation": 0, "landmark": 0}
     marks = td.open_landmarks(path, "fiducials")
     assert marks.gaps() == {}
-    with pytest.raises(DataError, match="needs at least|at *least"):
+    with pytest.raises(DataError, match="at least 3"):
         marks.solve()
 
 
@@ -192,13 +193,13 @@ def test_what_does_not_fit_the_series_is_refused(tmp_path: Path) -> None:
     model = td.export_landmarks(marks, tmp_path / "a.fid")
     (tmp_path / "b").mkdir()
     other = series(tmp_path / "b", (96, 112), np.arange(9))
-    with pytest.raises(DataError, match="111 x 96 pixels.* has 112 x 96"):
+    with pytest.raises(DataError, match=r"111 x 96 pixels.* has 112 x 96"):
         td.import_landmarks(other, model)
     with pytest.raises(DataError, match="111 x 96 pixels"):
         td.import_landmarks(path, model, binning=2)
     (tmp_path / "c").mkdir()
     short = stored(tmp_path / "c" / "a.zarr", ANGLES[:8], np.ones((8, *SHAPE), np.float32))
-    with pytest.raises(DataError, match="9 views, .* has 8"):
+    with pytest.raises(DataError, match=r"9 views, .* has 8"):
         td.import_landmarks(short, model)
     write_transforms(tmp_path / "short.prexg", prealignment()[:8])
     with pytest.raises(DataError, match=r"\(8, 2, 3\)"):
@@ -206,16 +207,12 @@ def test_what_does_not_fit_the_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\(8, 2, 3\)"):
         td.export_landmarks(marks, tmp_path / "b.fid", prexg=tmp_path / "short.prexg")
     (tmp_path / "text.fid").write_text("no model")
-    with pytest.raises(FormatError, match="text.fid"):
+    with pytest.raises(FormatError, match=r"text\.fid"):
         td.import_landmarks(path, tmp_path / "text.fid")
     assert not (tmp_path / "b.fid").exists()
-    assert (
-        "fiducials" not in open_series(path)["landmarks"].children
-        if ("landmarks" in open_series(path).children)
-        else True
-    )
+    assert landmark_names(path) == ["beads"]
     td.import_landmarks(path, model)
     with pytest.raises(ParameterError, match="'fiducials' already"):
         td.import_landmarks(path, model)
     td.import_landmarks(path, model, overwrite=True)
-    assert tilt_series_of(open_series(path)).sizes["tilt"] == 9
+    assert landmark_names(path) == ["beads", "fiducials"]

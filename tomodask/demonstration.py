@@ -83,9 +83,9 @@ def demo(
         memory_limit=memory_limit,
         progress=progress,
     )
-    align(path, method="coarse", overwrite=True, progress=progress)
+    align(path, method="beads", overwrite=True, progress=progress)
     volume = reconstruct(
-        open_series(path), thickness=min(_THICKNESS, size // 2), alignment="coarse"
+        open_series(path), thickness=min(_THICKNESS, size // 2), alignment="beads"
     )
     store(
         volume,

@@ -1,4 +1,4 @@
-"""Local motion of the specimen beside the geometry of the views: solved in turn until both agree."""
+"""Local motion of the specimen and the geometry of the views, solved in turn until both agree."""
 
 from __future__ import annotations
 

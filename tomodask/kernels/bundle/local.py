@@ -25,11 +25,10 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize_scalar
 
+from tomodask.kernels.bundle.sighting import PARTS, Sighting, sightings
 from tomodask.kernels.bundle.smoothness import Surface, paces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from tomodask.kernels.bundle.observations import Observations
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalMotion", "MotionPrior", "local_motion"]
 
-#: Landmarks, and observations of one, without which nothing local is looked for.
-_LANDMARKS, _VIEWS = 6, 8
+#: Landmarks without which nothing local is looked for.
+_LANDMARKS = 6
 #: Correlation lengths that are tried, as fractions of the landmarks' extent.
 _LENGTHS = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12)
 #: Least one in units of the distance between landmarks.
@@ -49,8 +48,6 @@ _DEPTHS = (0.0, 0.3, 1.0)
 #: Functions of the place and the view at most, and variance of one, relative to the largest, that
 #: is left out.
 _MOST, _NEGLIGIBLE = 200, 1e-6
-#: Parts of the views of a landmark that are left out in turn.
-_FOLDS = 4
 #: Gain of what was left out, in its standard errors, and as a part of the variance, below which
 #: there is no motion.
 _SURE, _WORTH = 2.0, 0.02
@@ -130,16 +127,10 @@ def local_motion(
     prior
         Of a motion that was found before; by default that of the greatest evidence.
     """
-    rows = _landmark_rows(observations, points, tilt_angle)
-    if len(rows) < _LANDMARKS:
+    data = sightings(observations, camera, points, tilt_angle)
+    if len(data) < _LANDMARKS:
         return None
-    data, place = [], np.array([points[observations.landmark[one[0]]] for one in rows])
-    for one, point in zip(rows, place, strict=True):
-        view, root = observations.view[one], np.sqrt(observations.weight[one])
-        residual = (observations.position[one] - camera[view] @ point) * root[:, None]
-        data.append(
-            _Landmark.create(view, camera[view] * root[:, None, None], residual, root, len(camera))
-        )
+    place = np.array([one.point for one in data])
     ways = paces(tilt_angle, exposed)
     best = _searched(data, place, ways) if prior is None else _Fit.create(data, place, ways, prior)
     if not best.evidence > 0:
@@ -149,7 +140,7 @@ def local_motion(
     error = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
     if not (gain.mean() > _SURE * error and gain.sum() > _WORTH * before.sum()):
         return None
-    count = sum(len(one) for one in rows)
+    count = sum(len(one.view) for one in data)
     shift, slope = best.at_knots(camera)
     return LocalMotion(
         best.surface.knot_y,
@@ -162,112 +153,7 @@ def local_motion(
     )
 
 
-def _landmark_rows(
-    observations: Observations, points: FloatArray, tilt_angle: FloatArray
-) -> list[NDArray[np.int64]]:
-    """Return the indices of the observations of each landmark that can be used, by tilt."""
-    known = np.isfinite(points).all(axis=1)[observations.landmark] & (observations.weight > 0)
-    rows = [
-        np.flatnonzero(known & (observations.landmark == one))
-        for one in np.unique(observations.landmark[known])
-    ]
-    order = [one[np.argsort(tilt_angle[observations.view[one]], kind="stable")] for one in rows]
-    return [one for one in order if len(one) >= _VIEWS]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Landmark:
-    """What a landmark says of the displacements of its views, its own place being free.
-
-    Parameters
-    ----------
-    view
-        (n,) in the order of tilt.
-    camera, residual
-        (n, 2, 3) and (n, 2), measurement less prediction, times the roots of the weights.
-    root
-        (n,) of the weights.
-    square
-        (unknown, unknown) normal matrix: of the displacement vectors (view, 3) of its place, and
-        of the shifts (view, 2).
-    pull
-        (unknown,) right-hand side.
-    total
-        Sum of squares of the residuals that are left.
-    """
-
-    view: NDArray[np.int64]
-    camera: FloatArray
-    residual: FloatArray
-    root: FloatArray
-    square: FloatArray
-    pull: FloatArray
-    total: float
-
-    @classmethod
-    def create(
-        cls,
-        view: NDArray[np.int64],
-        camera: FloatArray,
-        residual: FloatArray,
-        root: FloatArray,
-        count: int,
-    ) -> _Landmark:
-        """Return what the observations of a landmark say; `count` is the number of all views."""
-        seen = np.arange(len(view))
-        design = np.zeros((len(view), 2, 5 * count))
-        for axis in range(3):
-            design[seen, :, 3 * view + axis] = camera[:, :, axis]
-        for axis in range(2):
-            design[seen, axis, 3 * count + 2 * view + axis] = root
-        own = np.linalg.svd(camera.reshape(-1, 3), full_matrices=False)[0]
-        free = design.reshape(2 * len(view), -1)
-        free = free - own @ (own.T @ free)
-        left = residual.reshape(-1) - own @ (own.T @ residual.reshape(-1))
-        total = float(left @ left)
-        return cls(view, camera, residual, root, free.T @ free, free.T @ left, total)
-
-    @property
-    def freedom(self) -> int:
-        """Coordinates less the place's three."""
-        return 2 * len(self.view) - 3
-
-    def _part(self, fold: int) -> NDArray[np.bool_]:
-        quarter: NDArray[np.bool_] = np.arange(len(self.view)) * _FOLDS // len(self.view) == (
-            fold % _FOLDS
-        )
-        return quarter
-
-    def without(self, fold: int) -> _Landmark:
-        """Return the landmark as if it had not been seen in one part of the views."""
-        kept = ~self._part(fold)
-        return _Landmark.create(
-            self.view[kept],
-            self.camera[kept],
-            self.residual[kept],
-            self.root[kept],
-            self.square.shape[0] // 5,
-        )
-
-    def missed(self, fold: int, moved: FloatArray, shift: FloatArray) -> float:
-        """Return the sum of squares in that part, predicted from the others.
-
-        Parameters
-        ----------
-        fold
-            Which part.
-        moved, shift
-            (view, 3) displacements of its place and (view, 2) shifts of the images.
-        """
-        left = self.residual - np.einsum("vij,vj->vi", self.camera, moved[self.view])
-        left -= self.root[:, None] * shift[self.view]
-        out = self._part(fold)
-        known = self.camera[~out].reshape(-1, 3)
-        point = np.linalg.lstsq(known, left[~out].reshape(-1), rcond=None)[0]
-        return float(np.sum((left[out] - self.camera[out] @ point) ** 2))
-
-
-def _searched(data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArray]) -> _Fit:
+def _searched(data: list[Sighting], place: FloatArray, ways: dict[str, FloatArray]) -> _Fit:
     """Return the fit of the greatest evidence; one choice is made after the other."""
     extent = float(np.ptp(place[:, :2], axis=0).max())
     spacing = float(np.sqrt(np.prod(np.ptp(place[:, :2], axis=0)) / len(place)))
@@ -275,14 +161,12 @@ def _searched(data: list[_Landmark], place: FloatArray, ways: dict[str, FloatArr
     middle = lengths[len(lengths) // 2]
     tried = [_Fit.create(data, place, ways, MotionPrior(pace, middle, 0.0)) for pace in ways]
     best = max(tried, key=lambda one: one.evidence)
-    options: tuple[tuple[str, Sequence[float]], ...] = (
-        ("length", lengths),
-        ("depth", _DEPTHS),
-        ("length", lengths),
-    )
-    for name, values in options:
+    for vary in ("length", "depth", "length"):
         known = {one.prior for one in tried}
-        trials = [replace(best.prior, **{name: value}) for value in values]
+        if vary == "length":
+            trials = [replace(best.prior, length=one) for one in lengths]
+        else:
+            trials = [replace(best.prior, depth=one) for one in _DEPTHS]
         tried += [_Fit.create(data, place, ways, one) for one in trials if one not in known]
         best = max(tried, key=lambda one: one.evidence)
     return best
@@ -326,7 +210,7 @@ class _Fit:
     @classmethod
     def create(
         cls,
-        data: list[_Landmark],
+        data: list[Sighting],
         place: FloatArray,
         ways: dict[str, FloatArray],
         prior: MotionPrior,
@@ -389,7 +273,7 @@ class _Fit:
                 bent += part / self.height
         return tuple(np.einsum("vac,vyxc->vyxa", camera, one) for one in (moved, bent))
 
-    def residuals_left_out(self, data: list[_Landmark]) -> FloatArray:
+    def residuals_left_out(self, data: list[Sighting]) -> FloatArray:
         """Return (landmark, 2) sums of squares left out: without motion, and with it.
 
         Of each landmark a quarter of its views, neighbours in tilt, is predicted from its other
@@ -399,7 +283,7 @@ class _Fit:
         found = np.zeros((len(data), 2))
         prior = np.zeros(size + 2 * len(self.views))
         prior[:size] = 1 / self.strength
-        for fold in range(_FOLDS):
+        for fold in range(PARTS):
             kept = [one.without(fold + rank) for rank, one in enumerate(data)]
             square, pull = _normal(kept, self.functions, self.views, self.pairs)
             # The origin is free, and a view that nothing is left to tell of stays where it is.
@@ -425,7 +309,7 @@ def _pairs(functions: FloatArray, views: FloatArray) -> NDArray[np.int64]:
 
 
 def _normal(
-    data: list[_Landmark],
+    data: list[Sighting],
     functions: FloatArray,
     views: FloatArray,
     pairs: NDArray[np.int64],

@@ -23,8 +23,8 @@ __all__ = ["Surface", "paces"]
 _NEGLIGIBLE = 1e-6
 #: Knots per correlation length, and least and most along an axis.
 _KNOTS_PER_LENGTH, _FEWEST, _MOST = 1.6, 4, 16
-#: Correlation lengths along the tilts, in views; zero: every view moves for itself.
-_VIEWS = (0.0, 4.0, 16.0)
+#: Correlation lengths along the tilts, in views.
+_VIEWS = (4.0, 16.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,8 @@ class Surface:
         along_x, along_y = (
             np.exp(-0.5 * ((knots[:, None] - knots) / length) ** 2) for knots in (knot_x, knot_y)
         )
-        functions = _functions(np.kron(along_y, along_x))
+        both: FloatArray = np.kron(along_y, along_x)
+        functions = _functions(both)
         return cls(knot_y, knot_x, functions.reshape(len(knot_y), len(knot_x), -1))
 
     def at(self, x: FloatArray, y: FloatArray) -> FloatArray:
@@ -78,12 +79,9 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
     """
     rank = np.argsort(np.argsort(tilt_angle, kind="stable")).astype(np.float64)
     apart = np.abs(rank[:, None] - rank)
-    found = {
-        f"over {length:g} views" if length else "each view": _functions(
-            np.exp(-apart / length) if length else np.eye(len(rank))
-        )
-        for length in _VIEWS
-    }
+    found = {"each view": _functions(np.eye(len(rank)))}
+    for length in _VIEWS:
+        found[f"over {length:g} views"] = _functions(np.exp(-apart / length))
     if exposed is not None:
         orders = {"the exposure": exposed}
     else:
