@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import tomodask as td
 from tomodask.cli import main
 from tomodask.errors import DataError, ParameterError
-from tomodask.io.fiducials import read_fiducials
+from tomodask.io.fiducials import read_fiducials, write_fiducials
 from tomodask.io.imod import (
     read_angles,
     read_fiducial_xyz,
@@ -90,6 +91,8 @@ def test_the_residual_is_that_of_tiltalign(solved: tuple[str, Path, SolvedModel]
     assert length.std(ddof=1) <= deviation + 0.0005
     log = (out / f"BB{axis}.log").read_text()
     assert f"{VIEWS} views,  149 geometric variables,   25 3-D points,  1525 projection" in log
+    # Two shifts a view and three coordinates a point beside them, less the origin's three.
+    assert f"= {2 * VIEWS * 25:5d}/{149 + 2 * VIEWS + 3 * 25 - 3:4d} =" in log
     assert f"mean {mean:.3f} px, sd {deviation:.3f} px" in "\n".join(result.lines)
     assert not [line for line in result.lines if line.startswith("warning")]
 
@@ -264,6 +267,31 @@ def test_the_offset_turns_the_specimen_and_the_shift_lifts_it(
         [x * np.cos(angle) - z * np.sin(angle), x * np.sin(angle) + z * np.cos(angle)]
     )
     np.testing.assert_allclose((turned - turned.mean(axis=0)).T[[0, 2]], expected, atol=0.02)
+
+
+def test_a_fiducial_that_is_seen_too_seldom_has_no_point(tutorial: Path, tmp_path: Path) -> None:
+    """The last contour, in two views only: it is no part of the solution, and not of its files."""
+    model = read_fiducials(tutorial / "BBa.fid")
+    keep = (model.contour < model.contour.max()) | (model.view < 2)
+    fields = ("position", "view", "model_object", "contour", "surface")
+    short = replace(model, **{name: getattr(model, name)[keep] for name in fields})
+    write_fiducials(tmp_path / "BBa.fid", short)
+    com = edited(tutorial, tmp_path)
+    result = td.solve_model(tmp_path / "BBa.fid", tmp_path / "o", com=com)
+    assert np.isnan(result.solution.points[-1]).all()
+    assert read_fiducial_xyz(tmp_path / "o" / "BBa.xyz").contour.max() == model.contour.max() - 1
+    assert len(read_residuals(tmp_path / "o" / "BBa.resid").view) == 24 * VIEWS
+
+
+def test_a_wrong_fiducial_is_called_by_its_contour(tutorial: Path, tmp_path: Path) -> None:
+    model = read_fiducials(tutorial / "BBa.fid")
+    position = model.position.copy()
+    own = model.contour == 7
+    position[own] += np.random.default_rng(0).uniform(-80, 80, (own.sum(), 2))
+    write_fiducials(tmp_path / "BBa.fid", replace(model, position=position))
+    com = edited(tutorial, tmp_path)
+    result = td.solve_model(tmp_path / "BBa.fid", tmp_path / "o", com=com, robust=True)
+    assert any(line.startswith("warning    landmarks 7: most") for line in result.lines)
 
 
 def test_what_is_not_followed_is_said(tutorial: Path, tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ class _Fit:
             height = float(np.sqrt(np.mean(place[:, 2] ** 2))) / prior.depth
             functions = np.concatenate([functions, functions * place[:, 2:] / height], axis=1)
         pairs = _pairs(functions, views)
+        views = views[:, : pairs[1].max() + 1]  # the first matter most
         square, pull = _normal(data, functions, views, pairs)
         size = 3 * pairs.shape[1]
         # The shifts are free: they are eliminated.
@@ -315,22 +316,34 @@ def _normal(
     pairs: NDArray[np.int64],
 ) -> tuple[FloatArray, FloatArray]:
     """Return the normal matrix and the right-hand side of the amplitudes and the shifts."""
-    count = len(views)
-    size = 3 * pairs.shape[1]
-    square = np.zeros((size + 2 * count, size + 2 * count))
-    pull = np.zeros(size + 2 * count)
-    place, view = pairs
+    size, edge = 3 * pairs.shape[1], 3 * len(views)
     basis = np.kron(views, np.eye(3))
-    for landmark, values in zip(data, functions, strict=True):
-        scale = np.repeat(values[place], 3)
-        columns = (3 * view[:, None] + np.arange(3)).ravel()
-        motion = basis.T @ landmark.square[: 3 * count]
-        inner = (motion[:, : 3 * count] @ basis)[np.ix_(columns, columns)]
-        square[:size, :size] += inner * scale[:, None] * scale
-        square[:size, size:] += motion[columns, 3 * count :] * scale[:, None]
-        square[size:, size:] += landmark.square[3 * count :, 3 * count :]
-        pull[:size] += (basis.T @ landmark.pull[: 3 * count])[columns] * scale
-        pull[size:] += landmark.pull[3 * count :]
+    squares = np.array([one.square for one in data])
+    pulls = np.array([one.pull for one in data])
+    through = np.matmul(basis.T, squares[:, :edge])
+    inner = np.matmul(through[:, :, :edge], basis).reshape(len(data), -1, 3, views.shape[1], 3)
+    mixed = through[:, :, edge:].reshape(len(data), -1, 3, 2 * len(views))
+    pulled = (pulls[:, :edge] @ basis).reshape(len(data), -1, 3)
+
+    square = np.zeros((size + 2 * len(views), size + 2 * len(views)))
+    pull = np.zeros(len(square))
+    square[size:, size:] = squares[:, edge:, edge:].sum(axis=0)
+    pull[size:] = pulls[:, edge:].sum(axis=0)
+    members = [np.flatnonzero(pairs[1] == view) for view in range(views.shape[1])]
+    unknowns = [(3 * one[:, None] + np.arange(3)).ravel() for one in members]
+    place = [functions[:, pairs[0, one]] for one in members]
+    for view, rows in enumerate(unknowns):
+        pull[rows] = np.einsum("lp,la->pa", place[view], pulled[:, view]).ravel()
+        block = np.einsum("lp,laj->paj", place[view], mixed[:, view], optimize=True)
+        square[rows, size:] = block.reshape(len(rows), -1)
+        for other in range(view, len(members)):
+            # The product of one side first, then one matrix product over the landmarks.
+            carried = place[view][:, :, None, None] * inner[:, None, view, :, other]
+            carried = carried.reshape(len(data), -1).T @ place[other]
+            block = carried.reshape(len(members[view]), 3, 3, -1).transpose(0, 1, 3, 2)
+            block = block.reshape(len(rows), -1)
+            square[np.ix_(rows, unknowns[other])] = block
+            square[np.ix_(unknowns[other], rows)] = block.T
     square[size:, :size] = square[:size, size:].T
     return square, pull
 

@@ -38,7 +38,7 @@ def sightings(
     tilt_angle
         (view,) degrees.
     """
-    located: NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+    located = np.isfinite(points.sum(axis=1))
     known = located[observations.landmark] & (observations.weight > 0)
     found = []
     for landmark in np.unique(observations.landmark[known]):

@@ -50,8 +50,8 @@ class Surface:
         along_x, along_y = (
             np.exp(-0.5 * ((knots[:, None] - knots) / length) ** 2) for knots in (knot_x, knot_y)
         )
-        both: FloatArray = np.kron(along_y, along_x)
-        functions = _functions(both)
+        both = np.einsum("ij,kl->ikjl", along_y, along_x)
+        functions = _functions(both.reshape(len(knot_y) * len(knot_x), -1))
         return cls(knot_y, knot_x, functions.reshape(len(knot_y), len(knot_x), -1))
 
     def at(self, x: FloatArray, y: FloatArray) -> FloatArray:
