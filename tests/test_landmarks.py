@@ -229,6 +229,7 @@ def test_picture(made: Made, tmp_path: Path) -> None:
     assert np.asarray(Image.open(path)).std() > 5
     figure = marks.plot()
     assert "10 in use of 10" in figure.get_suptitle()
+    assert figure._repr_png_()[1:4] == b"PNG"  # what a notebook asks for
     vectors, by_view, by_landmark, tracks, along, across = figure.axes[:6]
     assert "residuals" in vectors.get_title()
     # tracks in pixels, where the beads are

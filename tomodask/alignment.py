@@ -89,7 +89,8 @@ def align(
         What the solution may vary and how freely; chosen from the data by default.
     local
         Whether the specimen may move locally while it is recorded. By default it does where that
-        predicts landmarks better that were left out of the estimate.
+        predicts better where landmarks are seen that were left out of the estimate, for beads;
+        for patches it does not.
     reference
         Of the coarse alignment: correlate with the running sum of the views aligned so far, or
         with the neighbour alone.
@@ -159,6 +160,10 @@ def align(
             region=region,
             listen=progress,
         )
+        if local:
+            table, alignment = solve_landmarks(
+                table, views, start=alignment, variables=variables, local=True
+            )
     else:
         alignment = _coarse(
             views,

@@ -17,6 +17,7 @@ from tomodask.kernels.bundle import (
     solve,
     triangulate,
 )
+from tomodask.local_solving import exposed, solve_local
 from tomodask.model import alignment_dataset, measured_observations, provenance
 
 if TYPE_CHECKING:
@@ -88,12 +89,21 @@ def solve_landmarks(
     if variables is None:
         variables = automatic_variables(observations)
     solution = solve(observations, angles, tilt_axis_angle=axis, variables=variables)
+    moved = None
+    if local is not False:
+        moved = solve_local(
+            observations, solution, angles, variables=variables, exposed=exposed(views)
+        )
+    if moved is not None:
+        solution = moved.solution
     solution = replace(solution, points=solution.points_of(index))
-    points = _all_points(landmarks, solution, pixel)
-    return solution_tables(landmarks, used, solution, pixel, variables, points=points)
+    points = _all_points(landmarks, solution, pixel, moved)
+    return solution_tables(landmarks, used, solution, pixel, variables, moved, points)
 
 
-def _all_points(landmarks: xr.Dataset, solution: Solution, pixel_size: float) -> FloatArray:
+def _all_points(
+    landmarks: xr.Dataset, solution: Solution, pixel_size: float, moved: LocalSolution | None
+) -> FloatArray:
     """Return the (landmark, 3) places, pixels: those too of landmarks that are not chosen.
 
     So it can be seen how well they would fit.
@@ -108,6 +118,9 @@ def _all_points(landmarks: xr.Dataset, solution: Solution, pixel_size: float) ->
         np.stack([landmarks[axis].values[seen] for axis in "xy"], axis=1) / pixel_size,
     )
     found = triangulate(solution.matrix, solution.shift, observations)
+    if moved is not None:
+        unmoved = moved.unmoved(observations, found)
+        found = triangulate(solution.matrix, solution.shift, unmoved)
     apart = apart[: len(found)]
     points[: len(found)][apart] = found[apart]
     return points

@@ -151,7 +151,7 @@ def _plot_by_landmark(ax: Axes, landmarks: xr.Dataset, measured: Any, pixel: flo
     place = np.arange(len(used))
     ax.bar(place, means[order], color=_GOOD)
     ax.plot(place, [length[shown & (of == used[i])].max() for i in order], "v", color=_BAD, ms=3)
-    step = max(1, len(used) // 25)
+    step = max(1, -(-len(used) // 25))
     numbers = landmarks["number"].values[used[order]]
     ax.set_xticks(place[::step], [str(number) for number in numbers[::step]], fontsize=7)
     ax.set(xlabel="landmark", ylabel="residual (pixels)")

@@ -234,7 +234,9 @@ class _Fit:
         projected = vectors.T @ (pull[:size] - through @ pull[size:])
         total = sum(one.total for one in data) - float(pull[size:] @ shifts @ pull[size:])
         freedom = sum(one.freedom for one in data) - rank
-        values = np.maximum(values, 0)
+        # What no observation tells of, but for rounding.
+        known = values > 1e-12 * values[-1]
+        values, projected = np.where(known, values, 0), np.where(known, projected, 0)
 
         def evidence(log_strength: float) -> float:
             strength = np.exp(log_strength)

@@ -23,8 +23,8 @@ __all__ = ["Surface", "paces"]
 _NEGLIGIBLE = 1e-6
 #: Knots per correlation length, and least and most along an axis.
 _KNOTS_PER_LENGTH, _FEWEST, _MOST = 1.6, 4, 16
-#: Correlation lengths along the tilts, in views.
-_VIEWS = (4.0, 16.0)
+#: Correlation lengths along the tilts, in views: of irregular motion, and of smooth motion.
+_VIEWS, _SMOOTH = (4.0, 16.0), 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,32 +74,24 @@ def paces(tilt_angle: FloatArray, exposed: FloatArray | None) -> dict[str, Float
     tilt_angle
         (view,) degrees.
     exposed
-        (view,) what grows with the exposures, such as the dose before each; if None, the evidence
-        has to tell.
+        (view,) what grows with the exposures, such as the dose before each; the height of the tilt
+        if None.
     """
     rank = np.argsort(np.argsort(tilt_angle, kind="stable")).astype(np.float64)
     apart = np.abs(rank[:, None] - rank)
     found = {"each view": _functions(np.eye(len(rank)))}
     for length in _VIEWS:
         found[f"over {length:g} views"] = _functions(np.exp(-apart / length))
-    if exposed is not None:
-        orders = {"the exposure": exposed}
-    else:
-        # Not recorded: the usual schemes, dose-symmetric or from one end to the other.
-        orders = {
-            "the height of the tilt": np.abs(tilt_angle),
-            "rising tilt": tilt_angle,
-            "falling tilt": -tilt_angle,
-        }
-    for what, values in orders.items():
-        if np.ptp(values) > 0:
-            dose = (values - values.min()) / np.ptp(values)
-            less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
-            found[f"with {what}, irregularly"] = _functions(less)
-            # Even motion, and an integrated random walk of equal strength that bends it.
-            found[f"with {what}, smoothly"] = _functions(
-                less * more + less**2 * (3 * more - less) / 6
-            )
+    found["smoothly over the views"] = _functions(np.exp(-0.5 * (apart / _SMOOTH) ** 2))
+    # Where it was not recorded: from the lowest tilt outwards, as most series are.
+    dose = np.abs(tilt_angle) if exposed is None else exposed
+    if np.ptp(dose) > 0:
+        dose = (dose - dose.min()) / np.ptp(dose)
+        less, more = np.minimum(dose[:, None], dose), np.maximum(dose[:, None], dose)
+        found["with the exposure, irregularly"] = _functions(less)
+        # Even motion, and an integrated random walk of equal strength that bends it.
+        smooth = less * more + less**2 * (3 * more - less) / 6
+        found["with the exposure, smoothly"] = _functions(smooth)
     return found
 
 
