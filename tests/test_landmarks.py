@@ -292,6 +292,22 @@ def test_a_wrong_point_is_mended(made: Made) -> None:
     assert best_error(marks.alignment, made.beads) < 0.1
 
 
+def test_a_point_is_centred_on_its_bead(made: Made) -> None:
+    marks = td.open_landmarks(made.path)
+    point = marks.points().iloc[30]
+    marks.move(point.landmark, point.view, x=point.x + 25.0, y=point.y - 20.0)
+    marks.centre(point.landmark, point.view)
+    found = marks.points().set_index(["landmark", "view"]).loc[(point.landmark, point.view)]
+    assert np.hypot(found.x - point.x, found.y - point.y) < 0.4 * PIXEL
+    assert found.source == "edited"
+    marks.move(point.landmark, point.view, x=-1700.0, y=1700.0)
+    with pytest.raises(ParameterError, match="no bead is to be seen"):
+        marks.centre(point.landmark, point.view)
+    del marks.table.attrs["bead_diameter"]
+    with pytest.raises(ParameterError, match="diameter"):
+        marks.centre(point.landmark, point.view)
+
+
 def test_gaps_are_filled_with_predictions(made: Made) -> None:
     marks = td.open_landmarks(made.path)
     table = marks.table

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from tomodask.io.movies import open_movie as open_movie
     from tomodask.io.movies import read_frames as read_frames
     from tomodask.io.series import open_series as open  # noqa: A004
+    from tomodask.kernels.bundle import Freedom as Freedom
+    from tomodask.kernels.bundle import Variables as Variables
     from tomodask.landmark_files import export_landmarks as export_landmarks
     from tomodask.landmark_files import import_landmarks as import_landmarks
     from tomodask.landmarks import Landmarks as Landmarks
@@ -65,8 +67,10 @@ if TYPE_CHECKING:
 
 #: Public name -> where it lives. Imported on first use, so that ``import tomodask`` is quick.
 _PUBLIC = {
+    "Freedom": ("tomodask.kernels.bundle", "Freedom"),
     "Landmarks": ("tomodask.landmarks", "Landmarks"),
     "Projection": ("tomodask.geometry", "Projection"),
+    "Variables": ("tomodask.kernels.bundle", "Variables"),
     "VolumeGrid": ("tomodask.geometry", "VolumeGrid"),
     "align": ("tomodask.alignment", "align"),
     "align_stack": ("tomodask.graph.align_stack", "align_stack"),
@@ -110,8 +114,10 @@ _PUBLIC = {
 }
 
 __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
+    "Freedom",
     "Landmarks",
     "Projection",
+    "Variables",
     "VolumeGrid",
     "align",
     "align_stack",
@@ -166,7 +172,7 @@ def __getattr__(name: str) -> Any:
         module, attribute = _PUBLIC[name]
     except KeyError:
         raise AttributeError(f"module 'tomodask' has no attribute {name!r}") from None
-    if name in ("open", "align", "reconstruct"):
+    if name in ("open", "open_landmarks", "align", "import_alignment", "position", "reconstruct"):
         import_module("tomodask.accessor")
     value = getattr(import_module(module), attribute)
     globals()[name] = value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomodask.engine.files import explained
 from tomodask.errors import DataError, ParameterError
 from tomodask.io.fiducials import (
     Fiducials,
@@ -164,6 +165,8 @@ def export_landmarks(
         binning=binning,
     )
     target = Path(out).expanduser().absolute()
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     write_fiducials(target, fiducials)
     return target
 

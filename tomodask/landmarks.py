@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tomodask.errors import ParameterError, ProductMissingError
+from tomodask.graph.inputs import view_source
 from tomodask.io.series import (
     alignment_names,
     check_name,
@@ -18,6 +19,7 @@ from tomodask.io.series import (
     write_alignment,
     write_landmarks,
 )
+from tomodask.kernels.beads import centre_beads
 from tomodask.model import (
     edit_landmarks,
     history_of,
@@ -254,6 +256,38 @@ class Landmarks:
         return self._edit(
             f"move landmark {landmark} in view {view} by its residual",
             points={(landmark, view): (x + residual[0], y + residual[1], "edited")},
+        )
+
+    def centre(self, landmark: int, view: int) -> Self:
+        """Put a point onto the middle of the bead that it lies on, as the image shows it.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such point, no bead is to be seen within a radius of it, or the beads'
+            diameter is not known (attribute "bead_diameter" of the table, A).
+        """
+        at = self._index(landmark, view)
+        diameter = self.table.attrs.get("bead_diameter")
+        if diameter is None:
+            raise ParameterError(
+                f"landmarks {self.name!r} do not know the diameter of their beads: set "
+                "table.attrs['bead_diameter'], A"
+            )
+        pixel = float(self._views.attrs["pixel_size"])
+        place = np.array([[float(self.table[axis].values[at]) for axis in "xy"]]) / pixel
+        image = view_source(self._views).read(view)
+        reach = diameter / pixel / 2
+        found = centre_beads(image, place, diameter / pixel, search_radius=reach)
+        if not found.found[0]:
+            raise ParameterError(
+                f"no bead is to be seen at landmark {landmark} in view {view}: move the point "
+                "nearer to one, or delete it"
+            )
+        x, y = found.position[0] * pixel
+        return self._edit(
+            f"centre landmark {landmark} in view {view}",
+            points={(landmark, view): (float(x), float(y), "edited")},
         )
 
     def delete(self, landmark: int, view: int | None = None) -> Self:

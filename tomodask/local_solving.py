@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomodask.errors import DataError
 from tomodask.geometry import LocalField, Projection
 from tomodask.kernels.bundle import Freedom, local_motion, solve
 
@@ -90,10 +91,23 @@ def solve_local(
     exposed
         (tilt,) what grows with the exposures.
     """
-    local = _undistorted(variables)
+    try:
+        return _alternated(observations, solution, tilt_angle, _undistorted(variables), exposed)
+    except DataError:
+        # The rigid solution stands: what the landmarks hold is not enough for more.
+        return None
+
+
+def _alternated(
+    observations: Observations,
+    solution: Solution,
+    tilt_angle: FloatArray,
+    variables: Variables,
+    exposed: FloatArray | None,
+) -> LocalSolution | None:
+    """Return the solution with local motion that solving for one and the other in turn gives."""
     axis = float(np.median(solution.rotation))
-    if local != variables:
-        solution = solve(observations, tilt_angle, tilt_axis_angle=axis, variables=local)
+    solution = solve(observations, tilt_angle, tilt_axis_angle=axis, variables=variables)
     prior: MotionPrior | None = None
     found: LocalSolution | None = None
     for anew in _ROUNDS:
@@ -116,7 +130,7 @@ def solve_local(
         prior = motion.prior
         field = LocalSolution(solution, motion).field()
         unmoved = _unmoved(observations, solution, field, solution.points)
-        solution = solve(unmoved, tilt_angle, tilt_axis_angle=axis, variables=local)
+        solution = solve(unmoved, tilt_angle, tilt_axis_angle=axis, variables=variables)
         found = LocalSolution(solution, motion)
     return found
 

@@ -25,6 +25,7 @@ def landmarks(
     residuals: int = 10,
     move: list[str] | None = None,
     move_by_residual: list[str] | None = None,
+    centre: list[str] | None = None,
     delete: list[str] | None = None,
     restore: list[int] | None = None,
     fill: bool = False,
@@ -55,6 +56,8 @@ def landmarks(
         Set a point: LANDMARK:VIEW:X:Y, raw position from the image centre, A. May be repeated.
     move_by_residual
         Put a point where the solution predicts it: LANDMARK:VIEW. May be repeated.
+    centre
+        Put a point onto the middle of the bead that it lies on: LANDMARK:VIEW. May be repeated.
     delete
         Take a point out, LANDMARK:VIEW, or a whole landmark, LANDMARK. May be repeated.
     restore
@@ -96,6 +99,9 @@ def landmarks(
     for text in move_by_residual or []:
         (number, view), _ = _fields(text, "LANDMARK:VIEW")
         marks.move_by_residual(number, view)
+    for text in centre or []:
+        (number, view), _ = _fields(text, "LANDMARK:VIEW")
+        marks.centre(number, view)
     for text in delete or []:
         indices, _ = _fields(text, "LANDMARK:VIEW" if ":" in text else "LANDMARK")
         marks.delete(*indices)
