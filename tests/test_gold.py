@@ -210,6 +210,18 @@ def test_wrong_places_are_not_believed(series: Path, erased: Path) -> None:
     np.testing.assert_allclose(found["x"], expected["x"], atol=0.5)
 
 
+def test_beads_that_the_solution_does_without_are_erased_in_all_views(
+    series: Path, erased: Path
+) -> None:
+    table = td.open(series)["landmarks/beads"].to_dataset()
+    chosen = np.arange(table.sizes["landmark"]) < 4
+    weight = np.where(chosen[table["landmark_of"].values], 1.0, 0.0)
+    changed = table.assign(chosen=("landmark", chosen), weight=("observation", weight))
+    write_landmarks(series, "beads", changed)
+    found, before = td.erase_gold(series, untracked=False), td.open(erased)["gold"].to_dataset()
+    np.testing.assert_array_equal(found["landmark"], before["landmark"][before["landmark"] > 0])
+
+
 def test_images_made_anew_have_other_gold(erased: Path, shown: Path, tmp_path: Path) -> None:
     path = stored(tmp_path / "s.zarr", TILTS, td.open(shown)["tilt_series"]["even"].values)
     shutil.copytree(erased / "gold", path / "gold")

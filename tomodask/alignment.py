@@ -160,9 +160,10 @@ def align(
             region=region,
             listen=progress,
         )
-        if local:
+        local = bool(local)
+        if local or variables is not None:
             table, alignment = solve_landmarks(
-                table, views, start=alignment, variables=variables, local=True
+                table, views, start=alignment, variables=variables, local=local
             )
     else:
         alignment = _coarse(

@@ -33,6 +33,8 @@ __all__ = ["beads_alignment"]
 _COPIES = 8
 #: Views of lowest tilt that the beads' diameter is estimated from.
 _VIEWS_FOR_DIAMETER = 3
+#: Beads, and relative error, with which one view is enough.
+_ENOUGH_BEADS, _SURE = 6, 0.02
 #: Standard deviations of an estimated diameter, as a part of it, beyond which it is not used.
 _VAGUE = 0.15
 _NM = 10.0
@@ -114,7 +116,9 @@ def _detect(source: ViewSource, view: int, diameter: float) -> Detections:
 def _diameter(source: ViewSource, angles: FloatArray, used: list[int]) -> float:
     """Return the beads' diameter as the views of lowest tilt show it, pixels."""
     lowest = sorted(used, key=lambda view: abs(angles[view]))[:_VIEWS_FOR_DIAMETER]
-    found = estimate_diameter(np.stack([source.read(view) for view in lowest]))
+    found = estimate_diameter(source.read(lowest[0])[None])
+    if found.beads < _ENOUGH_BEADS or found.error > _SURE * found.diameter:
+        found = estimate_diameter(np.stack([source.read(view) for view in lowest]))
     if found.error > _VAGUE * found.diameter:
         raise DataError(
             f"the beads' diameter cannot be told from the images ({found.diameter:.1f} +- "

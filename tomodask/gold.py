@@ -248,8 +248,13 @@ def _tracked(
     position = np.full((len(projection), table.sizes["landmark"], 2), np.nan)
     of, view = table["landmark_of"].values[seen], table["view"].values[seen]
     position[view, of] = np.stack([table["x"].values[seen], table["y"].values[seen]], axis=1)
-    # Beads that the solution does without are gold all the same.
-    everyone = table.assign(chosen=("landmark", np.ones(table.sizes["landmark"], bool)))
+    # Beads that the solution does without, and gives no weight, are gold all the same.
+    in_use = table["chosen"].values[table["landmark_of"].values]
+    weight = np.where(in_use, table["weight"].values, np.nan)
+    everyone = table.assign(
+        chosen=("landmark", np.ones(table.sizes["landmark"], bool)),
+        weight=("observation", weight),
+    )
     points = landmark_points(projection, everyone)
     predicted = projection.project(np.nan_to_num(points))
     predicted[:, np.isnan(points[:, 2])] = np.nan

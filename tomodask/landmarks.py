@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Landmarks", "open_landmarks"]
 
+#: Standard error of a centre, diameters, beyond which there is no bead; beads have a fifth of it.
+_NO_BEAD = 0.03
+
 
 def open_landmarks(series: str | Path, name: str | None = None) -> Landmarks:
     """Open the landmarks of a series.
@@ -116,7 +119,7 @@ class Landmarks:
 
     def summary(self) -> list[str]:
         """Return lines that say how many landmarks there are and how well they fit."""
-        measured = measured_observations(self.table)
+        measured = self._measured()
         chosen = int(self.table["chosen"].sum())
         pixel = float(self._views.attrs["pixel_size"])
         filled = int((self.table["source"].values == "filled").sum())
@@ -179,12 +182,12 @@ class Landmarks:
 
     def largest_residuals(self, count: int = 10) -> pd.DataFrame:
         """Return the measured points that fit worst, the worst first; see :meth:`points`."""
-        found = self.points()[measured_observations(self.table)]
+        found = self.points()[self._measured()]
         return found.sort_values("residual", ascending=False).head(count)
 
     def by_landmark(self) -> pd.DataFrame:
         """Return one line for each landmark: place (A), fit (pixels), views it is seen in."""
-        points = self.points()[measured_observations(self.table)]
+        points = self.points()[self._measured()]
         grouped = points.groupby("landmark")["residual"]
         table = self.table
         lines = pd.DataFrame(
@@ -279,7 +282,8 @@ class Landmarks:
         image = view_source(self._views).read(view)
         reach = diameter / pixel / 2
         found = centre_beads(image, place, diameter / pixel, search_radius=reach)
-        if not found.found[0]:
+        # What noise alone lets be fitted is no better placed than this.
+        if not found.error[0] < _NO_BEAD * diameter / pixel:
             raise ParameterError(
                 f"no bead is to be seen at landmark {landmark} in view {view}: move the point "
                 "nearer to one, or delete it"
@@ -425,6 +429,9 @@ class Landmarks:
     def _edit(self, what: str, **changes: Any) -> Self:
         self.table = edit_landmarks(self.table, what, **changes)
         return self
+
+    def _measured(self) -> NDArray[np.bool_]:
+        return measured_observations(self.table, self._views["included"].values)
 
     def _residual_length(self) -> Any:
         return np.hypot(self.table["residual_x"].values, self.table["residual_y"].values)

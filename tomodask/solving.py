@@ -46,9 +46,11 @@ def solve_landmarks(
     Parameters
     ----------
     landmarks
-        A table of landmarks; what is filled, deleted or not chosen is not used.
+        A table of landmarks; what is filled, deleted, not chosen or of a view that is not included
+        is not used.
     views
-        The tilt series: "tilt_angle", and the attributes "pixel_size" and "tilt_axis_angle".
+        The tilt series: "tilt_angle", "included", and the attributes "pixel_size" and
+        "tilt_axis_angle".
     start
         An alignment whose tilt axis is used where `tilt_axis_angle` is not given.
     variables
@@ -78,7 +80,7 @@ def solve_landmarks(
     if axis is None:
         raise ParameterError("the tilt axis is unknown; give tilt_axis (--tilt-axis)")
     pixel = float(views.attrs["pixel_size"])
-    used = measured_observations(landmarks)
+    used = measured_observations(landmarks, views["included"].values)
     index = landmarks["number"].values - 1  # as warnings call them
     observations = Observations.create(
         index[landmarks["landmark_of"].values[used]],

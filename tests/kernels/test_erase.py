@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from tomodask.errors import DataError, ParameterError
-from tomodask.kernels.beads.erase import erase_discs
+from tomodask.kernels.erase_discs import erase_discs
 
 SHAPE = (300, 320)
 

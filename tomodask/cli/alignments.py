@@ -71,6 +71,7 @@ def align(
             bead_diameter=bead_diameter,
             landmarks=landmarks,
             region=corners(region),
+            local=local,
             reference=reference,
             overwrite=overwrite,
             **run.resources,

@@ -13,7 +13,7 @@ import zarr
 
 from tomodask.engine.shards import read_region, reading
 from tomodask.errors import DataError
-from tomodask.kernels.beads.erase import erase_discs
+from tomodask.kernels.erase_discs import erase_discs
 from tomodask.kernels.fill_pixels import fill_pixels
 
 if TYPE_CHECKING:

@@ -99,12 +99,22 @@ def landmarks_dataset(
     return table
 
 
-def measured_observations(table: xr.Dataset) -> NDArray[np.bool_]:
-    """Return which (observation,) are measurements that a solution may use."""
+def measured_observations(
+    table: xr.Dataset, included: ArrayLike | None = None
+) -> NDArray[np.bool_]:
+    """Return which (observation,) are measurements that a solution may use.
+
+    Parameters
+    ----------
+    table
+        Landmarks.
+    included
+        (tilt,) which views take part; all by default.
+    """
     source = table["source"].values
     chosen = table["chosen"].values[table["landmark_of"].values]
     measured: NDArray[np.bool_] = np.isin(source, ("tracked", "edited")) & chosen
-    return measured
+    return measured if included is None else measured & np.asarray(included)[table["view"].values]
 
 
 def observation_index(table: xr.Dataset, number: int, view: int) -> int | None:
@@ -157,14 +167,20 @@ def edit_landmarks(
     -------
     A new table; residuals and weights of what was changed are unknown until it is solved again.
     """
-    before_points = {key: _point(table, *key) for key in points or {}}
+    # Of plain Python, for the history is kept as JSON.
+    points = {
+        (int(number), int(view)): (float(x), float(y), source)
+        for (number, view), (x, y, source) in (points or {}).items()
+    }
+    chosen = {int(number): bool(value) for number, value in (chosen or {}).items()}
+    before_points = {key: _point(table, *key) for key in points}
     known = table["number"].values.tolist()
     before_chosen: dict[int, bool | None] = {
         number: bool(table["chosen"].values[known.index(number)]) if number in known else None
-        for number in chosen or {}
+        for number in chosen
     }
-    new = sorted({number for number, _ in points or {}} - set(known))
-    edited = _apply(table, dict(points or {}), dict(chosen or {}))
+    new = sorted({number for number, _ in points} - set(known))
+    edited = _apply(table, points, chosen)
     note = {
         "edit": what,
         "points": [[*key, *value] for key, value in before_points.items()],

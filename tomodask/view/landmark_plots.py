@@ -57,7 +57,7 @@ def landmarks_figure(landmarks: xr.Dataset, views: xr.Dataset, *, title: str = "
     axes = figure.subplots(2, 3)
     if title:
         figure.suptitle(title, fontsize=11)
-    measured = measured_observations(landmarks)
+    measured = measured_observations(landmarks, views["included"].values)
     shape = (views.sizes["x"], views.sizes["y"])
     _plot_vectors(axes[0, 0], landmarks, measured, pixel, shape)
     _plot_by_view(axes[0, 1], landmarks, measured, pixel, views["tilt_angle"].values)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from tomodask.kernels._jit import njit
 
@@ -58,7 +58,9 @@ def discover(model: Model, *, tolerance: float) -> IntArray:
     by_chance = np.pi * tolerance**2 * len(position) / len(views) / np.prod(model.shape)
     trials = max(len(position) * len(heights), 1)
     # One view has the detection itself; the others must have this many.
-    others = binom.isf(_CHANCE / trials, len(views) - 1, min(by_chance, 1.0)) + 1
+    # The least number of other views that chance gives in fewer than so many trials.
+    exceeded = bdtrc(np.arange(len(views)), len(views) - 1, min(by_chance, 1.0))
+    others = int(np.argmax(exceeded <= _CHANCE / trials)) + 1
     enough = max(3, 1 + int(others))
     half = (np.array(model.shape[::-1], np.float64) - 1) / 2
     matrix, shift = np.ascontiguousarray(model.matrix[views]), model.shift[views]
