@@ -118,6 +118,8 @@ def test_landmarks_are_the_beads(made: Made) -> None:
     assert sorted(bead.values()) == list(range(10))
     points = marks.points()
     tracked = points[points["source"] == "tracked"]
+    error = marks.table["error"].values[points["source"] == "tracked"] / PIXEL
+    assert 0.005 < error.min() <= error.max() < 0.5
     assert len(tracked) >= 180
     place = np.stack([tracked["x"], tracked["y"]], axis=1)
     truth = made.beads[tracked["view"], [bead[number] for number in tracked["landmark"]]]
@@ -360,6 +362,38 @@ def test_what_is_saved_is_there_when_opened_again(series: Path) -> None:
     assert (
         "alignments/other" in td.open(series).groups[0] or "other" in td.open(series)["alignments"]
     )
+
+
+def test_views_that_are_excluded_take_no_part(series: Path) -> None:
+    table = td.open_landmarks(series).table
+    bad = table["view"].values == 9
+    apart = table.assign(x=("observation", table["x"].values + 500.0 * bad))
+    marks = td.open_landmarks(series)
+    marks.table = apart
+    td.curate(series, exclude=[9])
+    marks = td.Landmarks(series, "beads", apart, td.open(series)["tilt_series"].to_dataset())
+    marks.solve()
+    assert marks.alignment is not None
+    assert not marks.alignment["found"].values[9]
+    assert 9 not in marks.largest_residuals(500)["view"].to_numpy()
+    without = td.Landmarks(series, "beads", table.isel(observation=~bad), marks._views).solve()
+    same(without.alignment, marks.alignment)
+
+
+def test_an_alignment_of_other_landmarks_is_told(series: Path) -> None:
+    """As after a crash between storing landmarks and storing their alignment."""
+    stored = td.open_landmarks(series)
+    before = contents(series / "alignments" / "beads")
+    alignment, stored.alignment = stored.delete(4).solve().alignment, None
+    stored.save()
+    assert contents(series / "alignments" / "beads") == before
+    with pytest.warns(TomodaskWarning, match="not solved from landmarks 'beads' as they are"):
+        td.open_landmarks(series)
+    stored.alignment = alignment
+    stored.delete(5).save()  # an edit alone is none of that
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        td.open_landmarks(series)
 
 
 def test_saving_replaces_no_other(series: Path) -> None:

@@ -43,6 +43,7 @@ def solved(amplitude: float, **options) -> tuple[xr.Dataset, xr.Dataset]:
     views = xr.Dataset(
         {
             "tilt_angle": ("tilt", TILTS),
+            "included": ("tilt", np.ones(len(TILTS), bool)),
             "order": ("tilt", dose_symmetric_order(TILTS)),
         },
         attrs={"pixel_size": PIXEL, "tilt_axis_angle": 84.0},

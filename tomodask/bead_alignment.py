@@ -151,6 +151,7 @@ def _tables(
         position=result.position[order][landmark, view] * pixel,
         source=np.where(source[landmark, view] == FILLED, "filled", "tracked"),
         attributes=attributes,
+        error=result.error[order][landmark, view] * pixel,
         chosen=np.arange(len(order)) < len(result.chosen),
         surface=result.surface[order],
         score=result.score.total[order],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from tomodask.errors import ParameterError, ProductMissingError
+from tomodask.errors import ParameterError, ProductMissingError, TomodaskWarning
 from tomodask.graph.inputs import view_source
 from tomodask.io.series import (
     alignment_names,
@@ -30,13 +31,14 @@ from tomodask.model import (
     tilt_series_of,
     undo_edit,
 )
-from tomodask.solving import solve_landmarks
+from tomodask.solving import solve_landmarks, solved_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import xarray as xr
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from tomodask.kernels.bundle import Variables
 
@@ -64,6 +66,11 @@ def open_landmarks(series: str | Path, name: str | None = None) -> Landmarks:
     ------
     ProductMissingError
         If there are none of that name, or several and none is named.
+
+    Warns
+    -----
+    TomodaskWarning
+        Where the alignment of that name was not solved from the landmarks as they are.
     """
     path = Path(series).expanduser().resolve()
     tree = open_series(path)
@@ -76,6 +83,14 @@ def open_landmarks(series: str | Path, name: str | None = None) -> Landmarks:
     table = read_landmarks(path, label)
     there = "alignments" in tree.children and label in tree["alignments"].children
     alignment = tree[f"alignments/{label}"].to_dataset() if there else None
+    if alignment is not None and not solved_together(table, alignment):
+        warnings.warn(
+            f"{path.name}: alignment {label!r} was not solved from landmarks {label!r} as they "
+            "are: one of the two was replaced, or storing them was interrupted; solve and save "
+            "them (--solve)",
+            TomodaskWarning,
+            stacklevel=2,
+        )
     return Landmarks(path, label, table, tilt_series_of(tree), alignment)
 
 

@@ -18,7 +18,12 @@ from tomodask.kernels.bundle import (
     triangulate,
 )
 from tomodask.local_solving import exposed, solve_local
-from tomodask.model import alignment_dataset, measured_observations, provenance
+from tomodask.model import (
+    alignment_dataset,
+    measured_observations,
+    projection_of,
+    provenance,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +34,10 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["describe_variables", "solution_tables", "solve_landmarks"]
+__all__ = ["describe_variables", "solution_tables", "solve_landmarks", "solved_together"]
+
+#: Residuals of landmarks and of their alignment differ by less, A: rounding.
+_ROUNDING = 1e-3
 
 
 def solve_landmarks(
@@ -210,6 +218,22 @@ def _local_attributes(moved: LocalSolution | None, pixel_size: float) -> dict[st
         "local_left_out": motion.left_out * pixel_size,
         "local_left_out_rigid": motion.left_out_rigid * pixel_size,
     }
+
+
+def solved_together(landmarks: xr.Dataset, alignment: xr.Dataset) -> bool:
+    """Return whether an alignment is what the residuals of landmarks are from.
+
+    It is not where one of the two was replaced, or a run was killed that stored both.
+    """
+    specimen = np.stack([landmarks[f"specimen_{axis}"].values for axis in "xyz"], axis=1)
+    where = projection_of(alignment).project(np.nan_to_num(specimen))
+    predicted = where[landmarks["view"].values, landmarks["landmark_of"].values]
+    off = [
+        predicted[:, column] - landmarks[axis].values - landmarks[f"residual_{axis}"].values
+        for column, axis in enumerate("xy")
+    ]
+    known = np.isfinite(off)
+    return bool(known.any() and np.abs(np.array(off)[known]).max() < _ROUNDING)
 
 
 def describe_variables(variables: Variables) -> dict[str, str]:
