@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 import tomodask as td
 from tests.bead_sample import AXIS, EXCLUDED, PIXEL, SHAPE, TILTS, bead_series
 from tests.image_sample import contents
+from tomodask.bead_alignment import _diameter
 from tomodask.cli import main
 from tomodask.engine.gather import gathered
 from tomodask.engine.workers import Resources
@@ -23,6 +25,8 @@ from tomodask.errors import (
     StoreError,
     TomodaskWarning,
 )
+from tomodask.geometry import Projection
+from tomodask.simulate import Imaging, beads_and_vesicles, simulate_tilt_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +133,16 @@ def test_landmarks_are_the_beads(made: Made) -> None:
     height = marks.by_landmark()["z"]
     assert height.max() == pytest.approx(-height.min(), abs=1.0)
     assert marks.table.attrs["bead_diameter_is"] == "estimated"
+
+
+def test_gold_of_many_pixels_is_measured() -> None:
+    phantom = beads_and_vesicles(1, (1000.0, 1000.0, 300.0), beads=6, vesicles=0, particles=0)
+    images = simulate_tilt_series(
+        phantom, Projection.create([0.0]), (900, 900), pixel_size=1.35, seed=1,
+        imaging=Imaging(exposure=3.0),
+    ).images  # fmt: skip
+    source = SimpleNamespace(read=lambda view: images[view], pixel_size=1.35)
+    assert _diameter(source, np.zeros(1), [0]) == pytest.approx(100.0 / 1.35, rel=0.02)
 
 
 def test_excluded_views_have_a_place_but_no_say(made: Made) -> None:
@@ -439,6 +453,56 @@ def test_what_was_edited_is_kept_when_aligned_again(made: Made, series: Path) ->
     assert alignment.attrs["landmarks"] == 10  # one less, one more
     assert best_error(alignment, made.beads) < 0.15
     assert again.undo().by_landmark()["in_use"].all()
+
+
+def test_patches_move_locally_only_when_asked(
+    made: Made, series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where edits are carried over, and they are solved anew."""
+    asked = []
+
+    def solved(table: xr.Dataset, views: xr.Dataset, **options: object) -> tuple[object, object]:
+        asked.append(options["local"])
+        return table, made.alignment
+
+    fresh = td.open_landmarks(series).table, made.alignment
+    monkeypatch.setattr("tomodask.alignment.patches_alignment", lambda *_, **__: fresh)
+    monkeypatch.setattr("tomodask.alignment.solve_landmarks", solved)
+    td.open_landmarks(series).delete(2).save("patches")
+    td.align(series, method="patches", overwrite=True)
+    td.align(series, method="patches", overwrite=True, local=True)
+    assert asked == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"), [(AXIS + 20, AXIS), (AXIS - 200, AXIS - 180), (AXIS + 1, AXIS + 1)]
+)
+def test_patches_start_from_an_axis_that_the_views_fit(
+    given: float, taken: float, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object, **options: float) -> None:
+        raise ParameterError(f"axis {options['tilt_axis_angle']:.4f}")
+
+    monkeypatch.setattr("tomodask.patch_alignment.align_patches", started)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ParameterError) as stopped:
+            td.align(made.path, method="patches", tilt_axis=given)
+    axis = float(str(stopped.value).split()[1])
+    assert axis == pytest.approx(taken, abs=1e-9 if given == taken else 3.0)
+    said = [str(one.message) for one in caught]
+    assert [f"given as {given:.1f} degrees" in text for text in said] == [True] * (given != taken)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_command_asks_for_local_motion(
+    given: bool, made: Made, series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(td, "align", lambda *_, **all_: asked.append(all_) or made.alignment)
+    flag = "--local" if given else "--no-local"
+    assert main(["align", str(series), "--method", "beads", flag, "--quiet"]) == 0
+    assert asked[0]["local"] is given
 
 
 def test_landmarks_of_a_name_are_not_replaced_by_an_alignment(series: Path) -> None:

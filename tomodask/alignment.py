@@ -129,6 +129,11 @@ def align(
         )
     if region is not None and method != "patches":
         raise ParameterError("a region is for the method 'patches'")
+    if method == "coarse" and (local or variables is not None):
+        raise ParameterError(
+            "the method 'coarse' finds shifts alone: variables, and local motion (--local), are "
+            "for the methods 'beads' and 'patches'"
+        )
     label = check_name(name or method)
     path = Path(series).expanduser().resolve()
     tree = open_series(path)

@@ -11,6 +11,8 @@ from tomodask.errors import DataError
 from tomodask.graph.inputs import view_source
 from tomodask.kernels.beads import FILLED, align_beads, detect_beads, estimate_diameter
 from tomodask.kernels.bundle import Observations, triangulate
+from tomodask.kernels.correlate import without_hot_pixels
+from tomodask.kernels.downsample import block_means
 from tomodask.local_solving import exposed, solve_local
 from tomodask.model import landmarks_dataset, measured_observations, provenance
 from tomodask.solving import solution_tables
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from tomodask.engine.events import Listener
     from tomodask.engine.workers import Resources
     from tomodask.graph.aligned_views import ViewSource
-    from tomodask.kernels.beads import BeadAlignment, Detections
+    from tomodask.kernels.beads import BeadAlignment, BeadDiameter, Detections
     from tomodask.kernels.bundle import Variables
 
     FloatArray = NDArray[np.float64]
@@ -37,6 +39,10 @@ _VIEWS_FOR_DIAMETER = 3
 _ENOUGH_BEADS, _SURE = 6, 0.02
 #: Standard deviations of an estimated diameter, as a part of it, beyond which it is not used.
 _VAGUE = 0.15
+#: Pixels are binned to this size at most to find it, A: no gold is too small for that.
+_PIXEL_FOR_DIAMETER = 5.0
+#: The largest gold that is looked for, A, and in pixels at least.
+_LARGEST, _FEWEST_PIXELS = 300.0, 8.0
 _NM = 10.0
 
 
@@ -116,16 +122,23 @@ def _detect(source: ViewSource, view: int, diameter: float) -> Detections:
 def _diameter(source: ViewSource, angles: FloatArray, used: list[int]) -> float:
     """Return the beads' diameter as the views of lowest tilt show it, pixels."""
     lowest = sorted(used, key=lambda view: abs(angles[view]))[:_VIEWS_FOR_DIAMETER]
-    found = estimate_diameter(source.read(lowest[0])[None])
+    binning = max(1, int(_PIXEL_FOR_DIAMETER / source.pixel_size))
+    largest = max(_LARGEST / (binning * source.pixel_size), _FEWEST_PIXELS)
+
+    def estimated(some: list[int]) -> BeadDiameter:
+        images = [block_means(without_hot_pixels(source.read(view)), binning) for view in some]
+        return estimate_diameter(np.stack(images), largest=largest)
+
+    found = estimated(lowest[:1])
     if found.beads < _ENOUGH_BEADS or found.error > _SURE * found.diameter:
-        found = estimate_diameter(np.stack([source.read(view) for view in lowest]))
+        found = estimated(lowest)
     if found.error > _VAGUE * found.diameter:
         raise DataError(
-            f"the beads' diameter cannot be told from the images ({found.diameter:.1f} +- "
-            f"{found.error:.1f} pixels from {found.beads}); give it (--bead-diameter NM), or align "
-            "by patches"
+            f"the beads' diameter cannot be told from the images ({binning * found.diameter:.1f} "
+            f"+- {binning * found.error:.1f} pixels from {found.beads}); give it (--bead-diameter "
+            "NM), or align by patches"
         )
-    return found.diameter
+    return binning * found.diameter
 
 
 def _tables(

@@ -163,7 +163,7 @@ class Landmarks:
                     f"off with local motion, {attrs['local_left_out_rigid'] / pixel:.3f} px without"
                 )
             lines += [f"warning    {text}" for text in attrs.get("warnings", [])]
-        return lines
+        return lines + [f"note       {text}" for text in self.table.attrs.get("notes", [])]
 
     def edits(self) -> list[str]:
         """Return the edits made by hand, in words, the last one last."""

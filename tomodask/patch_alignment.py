@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tomodask.engine.events import Event
+from tomodask.errors import TomodaskWarning
 from tomodask.geometry import Projection
 from tomodask.graph.align_coarse import coarse_alignment
 from tomodask.graph.inputs import view_source
@@ -17,12 +19,20 @@ if TYPE_CHECKING:
     from typing import Literal
 
     import xarray as xr
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from tomodask.engine.events import Listener
+    from tomodask.graph.align_coarse import CoarseResult
+    from tomodask.graph.aligned_views import ViewSource
     from tomodask.kernels.patches import PatchAlignment
 
 __all__ = ["patches_alignment"]
+
+#: How far a given tilt axis may be wrong, degrees.
+_AXIS_RANGE = 25.0
+#: It is taken to be wrong where it is off by more than so many degrees, and so many times the
+#: error of the one that the views fit.
+_AXIS_OFF, _AXIS_ERRORS = 5.0, 4.0
 
 
 def patches_alignment(
@@ -42,7 +52,8 @@ def patches_alignment(
     views
         A stored tilt series.
     tilt_axis_angle
-        Degrees, counter-clockwise from +y; searched when None.
+        Degrees, counter-clockwise from +y, modulo 180; it may be 20 degrees wrong. Searched when
+        None.
     region
         What part of the field is used: (y, x) bool, or corners x, y in pixels; all when None.
     listen
@@ -62,13 +73,7 @@ def patches_alignment(
             listen(Event(kind=kind, step="align patches", stage=stage, done=done, total=1))
 
     tell("start", stages[0], 0)
-    coarse = coarse_alignment(
-        source.read,
-        angles,
-        included,
-        pixel_size=source.pixel_size,
-        tilt_axis_angle=tilt_axis_angle,
-    )
+    coarse = _coarse(source, angles, included, tilt_axis_angle)
     tell("task", stages[0], 1)
     tell("start", stages[1], 0)
     result = align_patches(
@@ -82,7 +87,41 @@ def patches_alignment(
         region=region,
     )
     tell("task", stages[1], 1)
-    return _tables(result, source.pixel_size, searched=coarse.axis_searched)
+    return _tables(result, source.pixel_size, searched=tilt_axis_angle is None)
+
+
+def _coarse(
+    source: ViewSource,
+    angles: NDArray[np.float64],
+    included: NDArray[np.bool_],
+    tilt_axis_angle: float | None,
+) -> CoarseResult:
+    """Return the coarse alignment; an axis that the views contradict is replaced, and this said."""
+
+    def aligned(axis: float | None, axis_range: float | None = None) -> CoarseResult:
+        return coarse_alignment(
+            source.read,
+            angles,
+            included,
+            pixel_size=source.pixel_size,
+            tilt_axis_angle=axis,
+            axis_range=axis_range,
+        )
+
+    if tilt_axis_angle is None:
+        return aligned(None)
+    searched = aligned(tilt_axis_angle, _AXIS_RANGE)
+    off = abs(searched.tilt_axis_angle - tilt_axis_angle)
+    if not off > max(_AXIS_OFF, _AXIS_ERRORS * searched.axis_error):
+        return aligned(tilt_axis_angle)  # the fine alignment turns it as far as that
+    warnings.warn(
+        f"the tilt axis was given as {tilt_axis_angle:.1f} degrees, the views fit one at "
+        f"{searched.tilt_axis_angle:.1f} +- {searched.axis_error:.1f}, which is taken; correct the "
+        "given one (--tilt-axis)",
+        TomodaskWarning,
+        stacklevel=4,
+    )
+    return searched
 
 
 def _tables(

@@ -4,8 +4,8 @@ The views depend on the sources q and on the geometry d: ``y = B q + J d + noise
 derivative of the views by their shifts and rotations at the present q. Solving for q and d at once
 gives the d that is most probable whatever the specimen is: a reference made of other views moves
 with them, and a view's own part in it is accounted for. Alternating between the two, as projection
-matching does, creeps along the changes that all views share. One such change, the direction of the
-tilt axis, with which the whole specimen turns, has a variable of its own.
+matching does, creeps along the changes that neighbouring views share. Those that many views share
+need more (:mod:`slow`).
 """
 
 from __future__ import annotations
@@ -28,26 +28,22 @@ __all__ = ["Joint", "Unknowns", "fit_sources"]
 
 @dataclass(eq=False, slots=True)
 class Unknowns:
-    """Sources (z, x, y), geometry (view, 3) and the turn of all views with the specimen."""
+    """Sources (z, x, y) and geometry (view, 3)."""
 
     sources: Images
     geometry: FloatArray
-    turn: float
 
     def plus(self, factor: float, other: Unknowns) -> Unknowns:
         """Return the sum with a multiple of others."""
         return Unknowns(
             self.sources + np.float32(factor) * other.sources,
             self.geometry + factor * other.geometry,
-            self.turn + factor * other.turn,
         )
 
     def dot(self, other: Unknowns) -> float:
         """Return the scalar product."""
-        return (
-            float(np.vdot(self.sources, other.sources))
-            + float(np.sum(self.geometry * other.geometry))
-            + self.turn * other.turn
+        return float(np.vdot(self.sources, other.sources)) + float(
+            np.sum(self.geometry * other.geometry)
         )
 
 
@@ -92,17 +88,6 @@ class Joint:
         self._flat = self.derivatives.reshape(count, 3, -1)
         self.information = np.matmul(self._flat, self._flat.swapaxes(1, 2)).astype(np.float64)
         self._inverse = np.linalg.inv(self.information + np.diag(precision) + 1e-9 * np.eye(3))
-        self._turn = self.derivatives[:, 2] - specimen.turned(sources)
-        self._turn_size = float(np.vdot(self._turn, self._turn)) + 1e-9
-
-    def turning(self, residual: Images) -> float:
-        """Return the slope of the log-likelihood as all views turn with the specimen."""
-        return float(np.vdot(self._turn, residual))
-
-    @property
-    def turning_power(self) -> float:
-        """Variance of that slope by the noise of the views, at most."""
-        return self._turn_size
 
     def right_side(self, residual: Images, deviation: FloatArray) -> Unknowns:
         """Return the right side for a residual of the views.
@@ -118,12 +103,12 @@ class Joint:
         """
         return self._adjoint(residual).plus(
             -1.0,
-            Unknowns(np.zeros(self.specimen.shape, np.float32), self.precision * deviation, 0.0),
+            Unknowns(np.zeros(self.specimen.shape, np.float32), self.precision * deviation),
         )
 
     def solve(self, right: Unknowns, iterations: int) -> Unknowns:
         """Return the solution by so many preconditioned conjugate gradients."""
-        result = Unknowns(np.zeros_like(right.sources), np.zeros_like(right.geometry), 0.0)
+        result = Unknowns(np.zeros_like(right.sources), np.zeros_like(right.geometry))
         residual, ready = right, self._preconditioned(right)
         direction, size = ready, residual.dot(ready)
         for _ in range(iterations):
@@ -142,7 +127,6 @@ class Joint:
         views = self.specimen.views(unknowns.sources)
         moved = np.matmul(unknowns.geometry[:, None].astype(np.float32), self._flat)
         views += moved.reshape(views.shape)
-        views += np.float32(unknowns.turn) * self._turn
         result = self._adjoint(views)
         result.sources += unknowns.sources
         result.geometry += self.precision * unknowns.geometry
@@ -153,12 +137,10 @@ class Joint:
         return Unknowns(
             self.specimen.adjoint(views),
             np.matmul(self._flat, flat)[..., 0].astype(np.float64),
-            float(np.vdot(self._turn, views)),
         )
 
     def _preconditioned(self, unknowns: Unknowns) -> Unknowns:
         return Unknowns(
             self.specimen.preconditioned(unknowns.sources),
             np.einsum("vij,vj->vi", self._inverse, unknowns.geometry),
-            unknowns.turn / self._turn_size,
         )

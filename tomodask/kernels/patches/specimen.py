@@ -112,22 +112,6 @@ class Specimen:
         result *= self.weight[:, None]
         return result
 
-    def turned(self, sources: Images) -> Images:
-        """Return how the views change when the sources turn about the z axis.
-
-        Returns
-        -------
-        (view, u, v) float32, in half edges of the frame.
-        """
-        _, width, length = self.shape
-        half = self.frame.longest / 2
-        x = ((np.arange(width) - (width - 1) / 2) / half).astype(np.float32)[None, :, None]
-        y = ((np.arange(length) - (length - 1) / 2) / half).astype(np.float32)[None, None, :]
-        density = sources * self.amplitude
-        change = y * np.gradient(density, axis=1) - x * np.gradient(density, axis=2)
-        rows = project_rows(change.astype(np.float32), self.cos, self.sin, self.frame.shape[0])
-        return self._seen(rows)
-
     def _projected(self, sources: Images) -> Images:
         return project_rows(sources * self.amplitude, self.cos, self.sin, self.frame.shape[0])
 

@@ -16,22 +16,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.kernels.patches.joint import Joint
+    from tomodask.kernels.patches.slow import SlowModes
     from tomodask.kernels.patches.views import Geometry
 
     FloatArray = NDArray[np.float64]
 
 __all__ = ["expected_error"]
 
-_ITERATIONS, _POINTS = 30, 100
+#: Conjugate gradients of the one draw of all views, draws of the slow modes, points.
+_ITERATIONS, _DRAWS, _POINTS = 30, 32, 100
 
 
 def expected_error(
     joint: Joint,
     geometry: Geometry,
     used: NDArray[np.int64],
+    slow: SlowModes,
     thickness: float,
     tilt_error: float,
-    axis_error: float,
     seed: int,
 ) -> float:
     """Return the expected root mean square error of points in the views, A.
@@ -42,15 +44,14 @@ def expected_error(
         The equations at the solution.
     geometry, used
         The solution, and the views that the equations have.
+    slow
+        The slow modes: they are not in the draw, for which the specimen is too stiff.
     thickness
         Within which the points lie, A.
     tilt_error
         Standard deviation of the tilt angles' errors, radians.
-    axis_error
-        Standard error of the direction of the tilt axis, radians: what all views share is not
-        in the draw, whose few iterations do not reach it.
     seed
-        Of the draw.
+        Of the draws.
     """
     rng = np.random.default_rng(seed)
     specimen, frame = joint.specimen, joint.specimen.frame
@@ -59,22 +60,24 @@ def expected_error(
     right = joint.right_side(views, prior)
     right.sources += rng.standard_normal(specimen.shape, np.float32)
     drawn = joint.solve(right, _ITERATIONS)
-    half_edge = frame.longest / 2
     step = drawn.geometry[:, :2] * frame.pixel_size
-    turned = drawn.geometry[:, 2] / half_edge
-    turned += axis_error - turned.mean()
-    other = geometry.moved(used, step, turned)
-    other_tilt = geometry.tilt + tilt_error * rng.standard_normal(len(geometry.tilt))
+    turned = drawn.geometry[:, 2] / (frame.longest / 2)
     points = rng.uniform(-0.5, 0.5, (_POINTS, 3)) * (
         *(0.8 * frame.pixel_size * np.array(frame.shape)),
         thickness,
     )
-    here = _cameras(geometry.tilt[used], geometry.rotation[used])
-    there = _cameras(other_tilt[used], other.rotation[used])
-    seen = np.einsum("vij,pj->pvi", there, points) + (other.shift - geometry.shift)[used]
-    design, values = here.reshape(-1, 3), seen.reshape(_POINTS, -1).T
-    residual = design @ np.linalg.lstsq(design, values, rcond=None)[0] - values
-    return float(np.sqrt(2 * np.mean(residual**2)))
+    design = _cameras(geometry.tilt[used], geometry.rotation[used]).reshape(-1, 3)
+    squares = []
+    for _ in range(_DRAWS):
+        slow_step, slow_turn = slow.drawn(rng)
+        other = geometry.moved(used, step + slow_step, turned - turned.mean() + slow_turn)
+        tilt = geometry.tilt[used] + tilt_error * rng.standard_normal(len(used))
+        seen = np.einsum("vij,pj->pvi", _cameras(tilt, other.rotation[used]), points)
+        seen += (other.shift - geometry.shift)[used]
+        values = seen.reshape(_POINTS, -1).T
+        residual = design @ np.linalg.lstsq(design, values, rcond=None)[0] - values
+        squares.append(2 * np.mean(residual**2))
+    return float(np.sqrt(np.mean(squares)))
 
 
 def _cameras(tilt: FloatArray, rotation: FloatArray) -> FloatArray:
