@@ -32,7 +32,7 @@ __all__ = ["patches_alignment"]
 _AXIS_RANGE = 25.0
 #: It is taken to be wrong where it is off by more than so many degrees, and so many times the
 #: error of the one that the views fit.
-_AXIS_OFF, _AXIS_ERRORS = 5.0, 4.0
+_AXIS_OFF, _AXIS_ERRORS = 2.0, 3.0
 
 
 def patches_alignment(
@@ -113,7 +113,7 @@ def _coarse(
     searched = aligned(tilt_axis_angle, _AXIS_RANGE)
     off = abs(searched.tilt_axis_angle - tilt_axis_angle)
     if not off > max(_AXIS_OFF, _AXIS_ERRORS * searched.axis_error):
-        return aligned(tilt_axis_angle)  # the fine alignment turns it as far as that
+        return aligned(tilt_axis_angle)
     warnings.warn(
         f"the tilt axis was given as {tilt_axis_angle:.1f} degrees, the views fit one at "
         f"{searched.tilt_axis_angle:.1f} +- {searched.axis_error:.1f}, which is taken; correct the "

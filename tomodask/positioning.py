@@ -201,6 +201,8 @@ def _points(
             "the volume (--method volume)"
         )
     table = tree[f"landmarks/{name}"].to_dataset()
+    if not needed and table.attrs.get("method") == "patches":
+        return None  # patches lie where the specimen's content is, not on its surfaces
     points = landmark_points(projection_of(alignment), table)
     enough = np.count_nonzero(np.isfinite(points[:, 2])) >= 4
     return points if needed or enough else None

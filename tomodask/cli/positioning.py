@@ -63,12 +63,8 @@ def position(
     told = placed.attrs["positioned"]
     for found in told["found"]:
         surfaces = "two faces" if found["surfaces"] == 2 else "one layer"
-        angles = [np.rad2deg(np.arctan(found[f"slope_{axis}"])) for axis in "xy"]
-        errors = [np.rad2deg(np.arctan(found[f"slope_{axis}_error"])) for axis in "xy"]
-        print(
-            f"seen       by {found['by']}: {surfaces}, sloping {angles[0]:+.2f} +- {errors[0]:.2f} "
-            f"deg along x, {angles[1]:+.2f} +- {errors[1]:.2f} along y ({found['count']} places)"
-        )
+        slopes = " and ".join(_slope(found, axis) for axis in "xy")
+        print(f"seen       by {found['by']}: {surfaces}, {slopes} ({found['count']} places)")
     print(f"alignment  {name or told['from'] + '-positioned'}")
     print(f"tilt       offset {float(placed['tilt_offset']):+.2f} deg")
     print(f"x-tilt     {float(placed['x_tilt'].median()):+.2f} deg")
@@ -183,3 +179,12 @@ def erase_gold(
         print(
             f"           {found} of them not tracked; discs of {float(table['radius'][0]):.1f} px"
         )
+
+
+def _slope(found: dict[str, float], axis: str) -> str:
+    """Return in words how a face slopes; what was given by the landmarks is not measured again."""
+    error = np.rad2deg(np.arctan(found[f"slope_{axis}_error"]))
+    if error == 0:
+        return f"its slope along {axis} as before"
+    angle = np.rad2deg(np.arctan(found[f"slope_{axis}"]))
+    return f"sloping {angle:+.2f} +- {error:.2f} deg along {axis}"

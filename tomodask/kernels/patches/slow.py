@@ -43,6 +43,9 @@ _STEPS, _LARGEST = 3, 60.0
 _LEAST = 0.003
 #: Polynomials of the tilt beside those that move the specimen, along u and v.
 _ORDERS = 2
+#: Standard deviation of a recorded tilt axis, degrees: the views' own word on it is weighed with
+#: this, for their likelihood hardly depends on it.
+_RECORDED = 0.7
 #: Strips of the field that are compared.
 _STRIPS = 12
 
@@ -112,14 +115,22 @@ def solve_slow_modes(
         curvature[mode] = (here - slope(moved(ahead)).sum(axis=0)) / ahead[mode]
     known = np.einsum("mvk,vkl,nvl->mn", modes, level.information, modes) / pixel**2
     inverse = _inverse(curvature, np.sqrt(np.diag(known)))
+    total = np.zeros(len(modes))
     for number in range(_STEPS):
         if number:
             strips = slope(geometry)
         step = inverse @ strips.sum(axis=0)
-        geometry = moved(step * min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9)))
+        step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
+        geometry, total = moved(step), total + step
     centred = strips - strips.mean(axis=0)
     variance = centred.T @ centred * len(strips) / (len(strips) - 1)
-    return geometry, SlowModes(modes, inverse @ variance @ inverse, half_edge)
+    covariance = inverse @ variance @ inverse
+    # The common rotation is the last mode; all that is correlated with it moves along.
+    prior = (np.deg2rad(_RECORDED) * half_edge) ** 2
+    gain = covariance[:, -1] / (covariance[-1, -1] + prior)
+    geometry = moved(-gain * total[-1])
+    covariance = covariance - np.outer(gain, covariance[-1])
+    return geometry, SlowModes(modes, covariance, half_edge)
 
 
 def _inverse(curvature: FloatArray, scale: FloatArray) -> FloatArray:
