@@ -663,3 +663,29 @@ def test_an_axis_that_is_searched_is_told(made: Made, series: Path) -> None:
     off = (float(found["tilt_axis_angle"].median()) - (AXIS - 0.6) + 90) % 180 - 90
     assert abs(off) < 0.2
     assert best_error(found, made.beads) < 0.1
+
+
+def test_variables_are_given_in_words(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["align", str(series), "--method", "beads", "--overwrite", "--quiet"]
+    assert main([*command, "--vary", "rotation=single,tilt=grouped:5"]) == 0
+    stored = td.open(series)["alignments/beads"].attrs["variables"]
+    assert (stored["rotation"], stored["tilt"]) == ("single", "grouped by 5")
+    assert stored["magnification"] == "fixed"
+    assert main([*command, "--vary", "rotation=sometimes"]) == 2
+    assert "kinds fixed, single" in capsys.readouterr().err
+
+
+def test_a_turned_axis_and_a_wrong_diameter_are_told(series: Path) -> None:
+    with pytest.warns(TomodaskWarning, match="turned by about 180"):
+        td.align(series, method="beads", overwrite=True, tilt_axis=-95.0)
+    with pytest.warns(TomodaskWarning, match="show beads of"):
+        td.align(series, method="beads", overwrite=True, bead_diameter=15.0)
+
+
+def test_solving_again_changes_nothing(series: Path) -> None:
+    td.align(series, method="beads", overwrite=True)
+    marks = td.open_landmarks(series)
+    before = marks.alignment
+    after = marks.solve().alignment
+    np.testing.assert_allclose(after["shift_x"], before["shift_x"], atol=0.01 * PIXEL)
+    np.testing.assert_allclose(after["tilt_angle"], before["tilt_angle"], atol=0.01)

@@ -39,6 +39,10 @@ __all__ = ["align", "store_alignment"]
 
 #: Landmarks of two alignments are the same where they lie so near to each other, A.
 _SAME_LANDMARK = 50.0
+#: A view's mean residual is told of beyond so many times the median.
+_UNUSUAL = 4.0
+#: An axis that comes out so far from the given one is told of, degrees.
+_AXIS_OFF = 5.0
 
 
 def align(
@@ -188,6 +192,7 @@ def align(
     if axis is None:
         alignment.attrs["tilt_axis"] = "searched"
     _judge(alignment, views["included"].values, str(path))
+    _judge_axis(alignment, axis, views.attrs.get("tilt_axis_angle"))
     if table is not None:
         write_landmarks(path, label, table)
     write_alignment(path, label, alignment, overwrite=overwrite)
@@ -236,6 +241,16 @@ def _judge(alignment: xr.Dataset, included: NDArray[np.bool_], path: str) -> Non
             TomodaskWarning,
             stacklevel=3,
         )
+    if "mean_residual" in alignment:
+        residual = np.where(included, alignment["mean_residual"].values, np.nan)
+        usual = float(np.nanmedian(residual))
+        for view in np.flatnonzero(residual > _UNUSUAL * usual):
+            warnings.warn(
+                f"view {view} fits {residual[view] / usual:.1f} times worse than the others do; "
+                "look at it, or exclude it ('tomodask curate' measures it)",
+                TomodaskWarning,
+                stacklevel=3,
+            )
     for text in alignment.attrs.get("warnings", []):
         warnings.warn(text, TomodaskWarning, stacklevel=3)
     if alignment.attrs.get("tilt_axis") == "searched":
@@ -245,6 +260,31 @@ def _judge(alignment: xr.Dataset, included: NDArray[np.bool_], path: str) -> Non
             TomodaskWarning,
             stacklevel=3,
         )
+
+
+def _judge_axis(alignment: xr.Dataset, given: float | None, recorded: float | None) -> None:
+    """Say where the tilt axis is not the one that was given or recorded: the hand hangs on it."""
+    found = float(np.median(alignment["tilt_axis_angle"].values))
+    if recorded is not None and abs(_turn(found, recorded)) > 90:
+        warnings.warn(
+            f"the tilt axis came out at {found:.1f} degrees, turned by about 180 from the recorded "
+            f"{recorded:.1f}: the landmarks cannot tell the two, but the tomogram's hand is then "
+            "the opposite one; give the recorded axis (--tilt-axis), or import it rightly",
+            TomodaskWarning,
+            stacklevel=3,
+        )
+    elif given is not None and abs(_turn(found, given)) > _AXIS_OFF:
+        warnings.warn(
+            f"the tilt axis came out at {found:.1f} degrees, {_turn(found, given):+.1f} from the "
+            f"{given:.1f} given; check which is right",
+            TomodaskWarning,
+            stacklevel=3,
+        )
+
+
+def _turn(angle: float, start: float) -> float:
+    """Return the turn from one direction to another, degrees from -180 to 180."""
+    return (angle - start + 180) % 360 - 180
 
 
 def store_alignment(

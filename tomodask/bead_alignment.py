@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tomodask.engine.gather import gathered
-from tomodask.errors import DataError
+from tomodask.errors import DataError, TomodaskWarning
 from tomodask.graph.inputs import view_source
 from tomodask.kernels.beads import FILLED, align_beads, detect_beads, estimate_diameter
 from tomodask.kernels.bundle import Observations, triangulate
@@ -44,6 +45,8 @@ _PIXEL_FOR_DIAMETER = 5.0
 #: The largest gold that is looked for, A, and in pixels at least.
 _LARGEST, _FEWEST_PIXELS = 300.0, 8.0
 _NM = 10.0
+#: Ratio of a given and the measured diameter that is told of.
+_OTHER_SIZE = 1.3
 
 
 def beads_alignment(
@@ -88,6 +91,8 @@ def beads_alignment(
     if len(used) < 3:
         raise DataError(f"{len(used)} views are included; an alignment by beads needs three: more")
     size = _diameter(source, angles, used) if diameter is None else diameter * _NM / pixel
+    if diameter is not None:
+        _compare(source, angles, used, size)
     task_bytes = 4 * _COPIES * int(np.prod(source.shape))
     found = gathered(
         "align beads",
@@ -139,6 +144,23 @@ def _diameter(source: ViewSource, angles: FloatArray, used: list[int]) -> float:
             "NM), or align by patches"
         )
     return binning * found.diameter
+
+
+def _compare(source: ViewSource, angles: FloatArray, used: list[int], given: float) -> None:
+    """Say where the beads look to be of another diameter than the given one."""
+    try:
+        seen = _diameter(source, angles, used)
+    except DataError:
+        return
+    if not 1 / _OTHER_SIZE < given / seen < _OTHER_SIZE:
+        nm = source.pixel_size / _NM
+        warnings.warn(
+            f"the images show beads of {seen * nm:.1f} nm, {given * nm:.1f} nm is given: beads are "
+            "centred badly, or missed, at a wrong diameter; leave it out (--bead-diameter) to have "
+            "it measured",
+            TomodaskWarning,
+            stacklevel=4,
+        )
 
 
 def _tables(

@@ -84,9 +84,7 @@ def demo(
         progress=progress,
     )
     align(path, method="beads", overwrite=True, progress=progress)
-    volume = reconstruct(
-        open_series(path), thickness=min(_THICKNESS, size // 2), alignment="beads"
-    )
+    volume = reconstruct(open_series(path), thickness=min(_THICKNESS, size // 2), alignment="beads")
     store(
         volume,
         name="wbp",

@@ -162,6 +162,11 @@ class Landmarks:
                     f"local      left-out landmarks are {attrs['local_left_out'] / pixel:.3f} px "
                     f"off with local motion, {attrs['local_left_out_rigid'] / pixel:.3f} px without"
                 )
+            if "error" in attrs:
+                lines.append(
+                    f"expected   {attrs['error'] / pixel:.3f} px, error of where a view shows a "
+                    "point, what is common to a view included"
+                )
             lines += [f"warning    {text}" for text in attrs.get("warnings", [])]
         return lines + [f"note       {text}" for text in self.table.attrs.get("notes", [])]
 

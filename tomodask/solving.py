@@ -16,6 +16,7 @@ from tomodask.kernels.bundle import (
     automatic_variables,
     solve,
     triangulate,
+    weights_of_errors,
 )
 from tomodask.local_solving import exposed, solve_local
 from tomodask.model import (
@@ -94,6 +95,7 @@ def solve_landmarks(
         index[landmarks["landmark_of"].values[used]],
         landmarks["view"].values[used],
         np.stack([landmarks["x"].values[used], landmarks["y"].values[used]], axis=1) / pixel,
+        weights_of_errors(landmarks["error"].values[used] / pixel),
     )
     angles = views["tilt_angle"].values
     if variables is None:

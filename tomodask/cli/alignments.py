@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomodask as td
-from tomodask.cli.app import Run, app, corners, progress
+from tomodask.cli.app import Run, app, corners, freedoms, progress
 
 __all__ = ["align", "import_alignment"]
 
@@ -22,6 +22,7 @@ def align(
     bead_diameter: float | None = None,
     landmarks: int = 25,
     region: str | None = None,
+    vary: str | None = None,
     local: bool | None = None,
     reference: Literal["neighbour", "running"] = "running",
     picture: Path | None = None,
@@ -53,6 +54,10 @@ def align(
     local
         Estimate how the specimen moved locally; by default only where that predicts landmarks
         better that were left out.
+    vary
+        What the solution may vary, e.g. rotation=single,tilt=grouped:5,magnification=fixed; of
+        rotation, tilt, magnification, compression, stretch, skew and x_tilt each fixed, single,
+        grouped:SIZE, free or estimated. Those not named are fixed. The data choose by default.
     reference
         Of the coarse alignment: correlate with the running sum of the views aligned so far, or
         with the neighbour alone.
@@ -71,6 +76,7 @@ def align(
             bead_diameter=bead_diameter,
             landmarks=landmarks,
             region=corners(region),
+            variables=freedoms(vary),
             local=local,
             reference=reference,
             overwrite=overwrite,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 from cyclopts import App, Group, Parameter
 
@@ -16,7 +16,18 @@ import tomodask as td
 from tomodask.engine.events import Listener
 from tomodask.errors import ParameterError
 
-__all__ = ["Bin", "Quiet", "Run", "app", "corners", "numbers", "pair", "progress", "span"]
+__all__ = [
+    "Bin",
+    "Quiet",
+    "Run",
+    "app",
+    "corners",
+    "freedoms",
+    "numbers",
+    "pair",
+    "progress",
+    "span",
+]
 
 _HELP = """Cryo-electron tomography from movies to tomogram, out of core.
 
@@ -26,8 +37,9 @@ A first tomogram: `tomodask demo`. With your own data, one line a step:
     tomodask motion TS_01.zarr --patches 5x5
     tomodask clean TS_01.zarr
     tomodask curate TS_01.zarr
-    tomodask align TS_01.zarr --method coarse
-    tomodask reconstruct TS_01.zarr --thickness 300 --bin 4
+    tomodask align TS_01.zarr --method beads
+    tomodask position TS_01.zarr --name flat
+    tomodask reconstruct TS_01.zarr --alignment flat --bin 4
     tomodask export TS_01.zarr --tomogram wbp --out TS_01.mrc
 
 A stack of images instead of movies: `tomodask import TS_01.st --tilt-angles TS_01.rawtlt --out
@@ -115,6 +127,28 @@ def corners(text: str | None) -> list[tuple[int, int]] | None:
     except ValueError:
         raise ParameterError(f"region {text!r}: give X0:X1,Y0:Y1 in pixels") from None
     return [(x0, y0), (x1, y1)]
+
+
+def freedoms(text: str | None) -> td.Variables | None:
+    """Return the variables of "rotation=single,tilt=grouped:5"."""
+    if text is None:
+        return None
+    from tomodask.kernels.bundle.variables import PARAMETERS, Kind
+
+    found: dict[str, Any] = {"rotation": td.Freedom("fixed")}
+    try:
+        for part in text.split(","):
+            name, _, kind = part.strip().partition("=")
+            kind, _, size = kind.partition(":")
+            if kind not in get_args(Kind) or name not in PARAMETERS:
+                raise ValueError(part)
+            found[name] = td.Freedom(cast("Any", kind), int(size or 0))
+    except ValueError:
+        raise ParameterError(
+            f"--vary {text!r}: give NAME=KIND, such as rotation=single,tilt=grouped:5; names are "
+            f"{', '.join(PARAMETERS)}, kinds {', '.join(get_args(Kind))}"
+        ) from None
+    return td.Variables(**found)
 
 
 def pair(text: str | None) -> tuple[int, int] | None:

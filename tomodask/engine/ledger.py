@@ -34,6 +34,8 @@ _FOLDER = ".ledger"
 #: A lock of another host whose holder has not shown life for this long is taken over, seconds.
 _STALE_AFTER = 300.0
 _HEARTBEAT = 20.0
+#: Longer values are digests and tables, which tell a reader nothing.
+_PLAIN = 32
 
 
 def plan_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -44,7 +46,9 @@ def plan_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         if isinstance(before, dict) and isinstance(after, dict):
             lines += [f"{key}.{line}" for line in plan_difference(before, after)]
         elif before != after:
-            lines.append(f"{key}: {before!r} before, {after!r} now")
+            texts = [repr(before), repr(after)]
+            plain = all(len(text) <= _PLAIN for text in texts)
+            lines.append(f"{key}: {texts[0]} before, {texts[1]} now" if plain else f"{key} differs")
     return lines
 
 

@@ -12,7 +12,7 @@ from tomodask.kernels.beads.local import shared_offsets
 from tomodask.kernels.beads.structure import project
 from tomodask.kernels.bundle.adjust import solve
 from tomodask.kernels.bundle.automatic import automatic_variables
-from tomodask.kernels.bundle.observations import Observations
+from tomodask.kernels.bundle.observations import Observations, weights_of_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,8 +142,7 @@ def adjusted(
         If the tracks do not hold a solution.
     """
     wrong = np.zeros(tracks.error.shape, bool)
-    variance = tracks.error**2
-    weight = 2 / (1 + variance / np.nanmedian(variance))
+    weight = weights_of_errors(tracks.error)
     for _ in range(_REJECTIONS):
         landmark, view = np.nonzero(tracks.measured & ~wrong)
         observations = Observations.create(

@@ -4,7 +4,7 @@ from tomodask.kernels.bundle.adjust import solve
 from tomodask.kernels.bundle.automatic import automatic_variables
 from tomodask.kernels.bundle.cameras import project, triangulate
 from tomodask.kernels.bundle.local import LocalMotion, MotionPrior, local_motion
-from tomodask.kernels.bundle.observations import Observations
+from tomodask.kernels.bundle.observations import Observations, weights_of_errors
 from tomodask.kernels.bundle.solution import Solution, predict
 from tomodask.kernels.bundle.variables import Freedom, Mapping, Variables
 
@@ -22,4 +22,5 @@ __all__ = [
     "project",
     "solve",
     "triangulate",
+    "weights_of_errors",
 ]

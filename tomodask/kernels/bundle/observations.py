@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-__all__ = ["Observations"]
+__all__ = ["Observations", "weights_of_errors"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,3 +95,17 @@ class Observations:
         return type(self)(
             self.landmark[chosen], self.view[chosen], self.position[chosen], self.weight[chosen]
         )
+
+
+def weights_of_errors(error: FloatArray) -> FloatArray:
+    """Return prior weights for standard errors of measurements.
+
+    To each variance the typical one is added for what else is wrong, so that no single measurement
+    outweighs the others. What has no error (NaN) counts as a typical one.
+    """
+    variance = error**2
+    typical = float(np.nanmedian(variance)) if np.isfinite(variance).any() else 1.0
+    if not typical > 0:
+        return np.ones_like(variance)
+    relative: FloatArray = 2 / (1 + np.where(np.isfinite(variance), variance, typical) / typical)
+    return relative
