@@ -11,7 +11,7 @@ from tomodask.engine.ledger import Ledger
 from tomodask.io.movie_table import gain_text
 from tomodask.io.ome_zarr import array_folder
 from tomodask.io.series import images_folder, open_series
-from tomodask.model import views_of
+from tomodask.model import history_of, measured_observations, views_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,6 +59,7 @@ def info(path: str | Path) -> dict[str, Any]:
         "reasons": _reasons(series),
         **_states(tree),
         "alignments": {},
+        "landmarks": {},
         "tomograms": {},
         "incomplete": [],
     }
@@ -74,7 +75,21 @@ def info(path: str | Path) -> dict[str, Any]:
             }
             if "score" in alignment:
                 entry["mean_score"] = round(float(np.nanmean(alignment["score"].values)), 4)
+            for quality in ("mean_residual", "leave_out_error", "error"):
+                if quality in alignment.attrs:
+                    entry[f"{quality}_angstrom"] = round(float(alignment.attrs[quality]), 3)
+            if "thickness" in alignment:
+                entry["thickness_angstrom"] = round(float(alignment["thickness"]), 1)
+            entry["local"] = "local_shift_u" in alignment
             result["alignments"][name] = entry
+    if "landmarks" in tree.children:
+        for name, node in tree["landmarks"].children.items():
+            table = node.to_dataset()
+            result["landmarks"][name] = {
+                "in_use": int(table["chosen"].sum()),
+                "points": int(measured_observations(table).sum()),
+                "edits": len(history_of(table)),
+            }
     ledger = Ledger(images_folder(path))
     if "movies" in tree.children and not ledger.complete and ledger.done():
         result["incomplete"].append(

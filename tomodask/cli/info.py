@@ -78,8 +78,21 @@ def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
     if "cleaning" in values:
         print(f"cleaning   {values['cleaning']['pixels']} pixels mended when images are read")
     for name, entry in values["alignments"].items():
-        score = f", mean score {entry['mean_score']}" if "mean_score" in entry else ""
-        print(f"alignment  {name}: axis {entry['tilt_axis_angle_degree']:g} deg{score}")
+        said = {
+            "mean_score": "mean score {:g}",
+            "mean_residual_angstrom": "mean residual {:.2f} A",
+            "error_angstrom": "error to be expected {:.2f} A",
+            "thickness_angstrom": "specimen {:.0f} A thick",
+        }
+        told = [text.format(entry[key]) for key, text in said.items() if key in entry]
+        told += ["local"] * entry["local"]
+        axis = f"axis {entry['tilt_axis_angle_degree']:g} deg"
+        print(f"alignment  {name}: {', '.join([axis, *told])}")
+    for name, entry in values["landmarks"].items():
+        edits = f", {entry['edits']} edits by hand" if entry["edits"] else ""
+        print(f"landmarks  {name}: {entry['in_use']} in use, {entry['points']} points{edits}")
+    if "gold" in values:
+        print(f"gold       {values['gold']['discs']} discs erased when a tomogram is made")
     for name, entry in values["tomograms"].items():
         size = " x ".join(map(str, entry["shape_xyz"]))
         print(f"tomogram   {name}: {size} (x, y, z), {entry['voxel_size_angstrom']:g} A")
