@@ -229,7 +229,7 @@ def test_exit_codes(series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     lean = ["reconstruct", str(series), "--thickness", "20", "--alignment", "imported"]
     assert main([*lean, "--name", "lean", "--memory-limit", "1MB"]) == 1
     message = capsys.readouterr().err
-    assert "MiB" in message
+    assert "needs" in message  # what this process holds already counts, so its size is not ours
     assert "1.0 MiB" in message or "976.6 KiB" in message
     assert main([*lean, "--thickness", "0"]) == 2
 
