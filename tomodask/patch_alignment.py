@@ -32,7 +32,7 @@ __all__ = ["patches_alignment"]
 _AXIS_RANGE = 25.0
 #: It is taken to be wrong where it is off by more than so many degrees, and so many times the
 #: error of the one that the views fit.
-_AXIS_OFF, _AXIS_ERRORS = 2.0, 3.0
+_AXIS_OFF, _AXIS_ERRORS = 3.5, 3.0
 
 
 def patches_alignment(
