@@ -133,7 +133,9 @@ class Level:
 
         They are by shifts along u and v and by a rotation, pixels (of the latter at half an
         edge), each for strips of the field across the tilt axis, which see nothing in common.
-        The specimen is made anew: one made elsewhere would favour where it was made.
+        The specimen is made anew: one made elsewhere would favour where it was made. How much of
+        the views' power it explains is kept as ``explained``: with the noise white it is, but for
+        a constant, twice the logarithm of the likelihood.
         """
         self._amplitude = None
         self.prepare(geometry, used)
@@ -142,7 +144,9 @@ class Level:
             sources = self.concentrate(sources)
         joint = self.joint(sources)
         self.information = joint.information
-        residual = self.whitened - self.specimen.views(sources)
+        seen = self.specimen.views(sources)
+        self.explained = float(np.vdot(self.whitened, seen))
+        residual = self.whitened - seen
         pull = np.sum(joint.derivatives * residual[:, None], axis=2, dtype=np.float64)
         return np.stack([part.sum(axis=2) for part in np.array_split(pull, strips, axis=2)])
 
