@@ -107,7 +107,7 @@ def solve_slow_modes(
         return found
 
     strips = slope(geometry)
-    here, explained = strips.sum(axis=0), level.explained
+    here = strips.sum(axis=0)
     curvature = np.empty((len(modes), len(modes)))
     for mode, rising in enumerate(here):
         ahead = np.zeros(len(modes))
@@ -116,16 +116,20 @@ def solve_slow_modes(
     known = np.einsum("mvk,vkl,nvl->mn", modes, level.information, modes) / pixel**2
     inverse = _inverse(curvature, np.sqrt(np.diag(known)))
     total = np.zeros(len(modes))
-    # Far from the maximum the curvature misleads: the best of the places visited is kept.
-    best = (explained, geometry, total, strips)
-    for _ in range(_STEPS):
+    for number in range(_STEPS):
+        if number:
+            strips = slope(geometry)
         step = inverse @ strips.sum(axis=0)
         step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
         geometry, total = moved(step), total + step
-        strips = slope(geometry)
-        if level.explained > best[0]:
-            best = (level.explained, geometry, total, strips)
-    _, geometry, total, strips = best
+    # Where the curvature misled, the views explain each other worse than without the drifts.
+    slope(geometry)
+    drifting = level.explained
+    drifts = np.append(total[:-1], 0.0)
+    still = moved(-drifts)
+    slope(still)
+    if level.explained > drifting:
+        geometry = still
     centred = strips - strips.mean(axis=0)
     variance = centred.T @ centred * len(strips) / (len(strips) - 1)
     covariance = inverse @ variance @ inverse
