@@ -46,6 +46,9 @@ _ORDERS = 2
 #: Standard deviation of a recorded tilt axis, degrees: the views' own word on it is weighed with
 #: this, for their likelihood hardly depends on it.
 _RECORDED = 0.7
+#: Part of the explained power by which drifts are clearly wrong: the noise is measured anew in each
+#: geometry, so that smaller differences mean nothing.
+_WORSE = 1e-3
 #: Strips of the field that are compared.
 _STRIPS = 12
 
@@ -122,13 +125,13 @@ def solve_slow_modes(
         step = inverse @ strips.sum(axis=0)
         step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
         geometry, total = moved(step), total + step
-    # Where the curvature misled, the views explain each other worse than without the drifts.
+    # Where the curvature misled, the views explain each other clearly worse than without the drifts.
     slope(geometry)
     drifting = level.explained
     drifts = np.append(total[:-1], 0.0)
     still = moved(-drifts)
     slope(still)
-    if level.explained > drifting:
+    if level.explained > (1 + _WORSE) * drifting:
         geometry = still
     centred = strips - strips.mean(axis=0)
     variance = centred.T @ centred * len(strips) / (len(strips) - 1)
