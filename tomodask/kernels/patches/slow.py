@@ -125,7 +125,7 @@ def solve_slow_modes(
         step = inverse @ strips.sum(axis=0)
         step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
         geometry, total = moved(step), total + step
-    # Where the curvature misled, the views explain each other clearly worse than without the drifts.
+    # Where the curvature misled, the views explain each other clearly worse with the drifts.
     slope(geometry)
     drifting = level.explained
     drifts = np.append(total[:-1], 0.0)
