@@ -1,4 +1,4 @@
-"""Gold beads: finding, centring, tracking, aligning by and erasing them."""
+"""Gold beads: finding, centring, tracking and aligning by them."""
 
 from tomodask.kernels.beads.align import align_beads
 from tomodask.kernels.beads.alignment import FILLED, TRACKED, BeadAlignment
