@@ -11,6 +11,7 @@ import numpy as np
 
 from tomodask.bead_alignment import beads_alignment
 from tomodask.engine.events import Event
+from tomodask.engine.threads import single_threaded
 from tomodask.engine.workers import Resources
 from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.graph.align_coarse import coarse_alignment_dataset
@@ -151,44 +152,45 @@ def align(
     axis = None if search_axis or axis is None else float(axis)
     resources = Resources(workers=workers, memory_limit=memory_limit, scheduler=scheduler)
     table: xr.Dataset | None = None
-    if method == "beads":
-        table, alignment = beads_alignment(
-            views,
-            diameter=bead_diameter,
-            tilt_axis_angle=axis,
-            count=landmarks,
-            variables=variables,
-            local=local,
-            resources=resources,
-            listen=progress,
-        )
-    elif method == "patches":
-        table, alignment = patches_alignment(
-            views,
-            tilt_axis_angle=axis,
-            region=region,
-            listen=progress,
-        )
-        local = bool(local)
-        if local or variables is not None:
-            table, alignment = solve_landmarks(
-                table, views, start=alignment, variables=variables, local=local
+    with single_threaded():
+        if method == "beads":
+            table, alignment = beads_alignment(
+                views,
+                diameter=bead_diameter,
+                tilt_axis_angle=axis,
+                count=landmarks,
+                variables=variables,
+                local=local,
+                resources=resources,
+                listen=progress,
             )
-    else:
-        alignment = _coarse(
-            views,
-            label,
-            tilt_axis=tilt_axis,
-            search=search_axis,
-            reference=reference,
-            tell=progress,
-        )
-    if table is not None and label in landmark_names(path):
-        carried = carry_edits(read_landmarks(path, label), table, _SAME_LANDMARK)
-        if carried is not table:
-            table, alignment = solve_landmarks(
-                carried, views, start=alignment, variables=variables, local=local
+        elif method == "patches":
+            table, alignment = patches_alignment(
+                views,
+                tilt_axis_angle=axis,
+                region=region,
+                listen=progress,
             )
+            local = bool(local)
+            if local or variables is not None:
+                table, alignment = solve_landmarks(
+                    table, views, start=alignment, variables=variables, local=local
+                )
+        else:
+            alignment = _coarse(
+                views,
+                label,
+                tilt_axis=tilt_axis,
+                search=search_axis,
+                reference=reference,
+                tell=progress,
+            )
+        if table is not None and label in landmark_names(path):
+            carried = carry_edits(read_landmarks(path, label), table, _SAME_LANDMARK)
+            if carried is not table:
+                table, alignment = solve_landmarks(
+                    carried, views, start=alignment, variables=variables, local=local
+                )
     if axis is None:
         alignment.attrs["tilt_axis"] = "searched"
     _judge(alignment, views["included"].values, str(path))

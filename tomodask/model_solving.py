@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.engine.files import explained
+from tomodask.engine.threads import single_threaded
 from tomodask.errors import DataError, ParameterError
 from tomodask.geometry import Projection
 from tomodask.io.fiducials import read_fiducials
@@ -135,9 +136,10 @@ def solve_model(
     else:
         variables = tiltalign_variables(options, nominal, fiducials.view[used])
     use_weights = robust if robust is not None else options is None or options.robust
-    solution = solve(
-        observations, nominal, tilt_axis_angle=axis, variables=variables, robust=use_weights
-    )
+    with single_threaded():
+        solution = solve(
+            observations, nominal, tilt_axis_angle=axis, variables=variables, robust=use_weights
+        )
     solution = replace(solution, points=solution.points_of(index))
     z_shift = 0.0 if options is None else options.axis_z_shift / options.binning
     projection, points = _positioned(solution, z_shift)

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tomodask.engine.events import Event
+from tomodask.engine.threads import single_threaded
 from tomodask.errors import DataError, ParameterError, ProductMissingError, TomodaskWarning
 from tomodask.geometry import LocalField, Projection
 from tomodask.graph.inputs import chosen_projection
@@ -127,24 +128,25 @@ def position(
         )
     _tell(progress, new, 0)
     placed, found = before, []
-    if method != "volume":
-        points = _points(tree, before, label, landmarks, needed=method == "landmarks")
-        if points is not None:
-            slab = fit_surfaces(points)
-            if method == "landmarks" or _known_angles(slab) == (True, True):
-                placed = _placed(placed, _trusted(slab))
-                found.append(("landmarks", slab))
-    if not found or (found[-1][1].surfaces == 1 and method == "auto"):
-        ends = _matter(tree, placed, height)
-        slab = fit_slab(ends, level=(bool(found), bool(found)))
-        if not found and False in _known_angles(slab):
-            across, along = _known_angles(slab)
-            level = fit_slab(ends, level=(not across, not along))
-            slab = replace(
-                level, slope_x_error=slab.slope_x_error, slope_y_error=slab.slope_y_error
-            )
-        placed = _placed(placed, _trusted(slab))
-        found.append(("volume", slab))
+    with single_threaded():
+        if method != "volume":
+            points = _points(tree, before, label, landmarks, needed=method == "landmarks")
+            if points is not None:
+                slab = fit_surfaces(points)
+                if method == "landmarks" or _known_angles(slab) == (True, True):
+                    placed = _placed(placed, _trusted(slab))
+                    found.append(("landmarks", slab))
+        if not found or (found[-1][1].surfaces == 1 and method == "auto"):
+            ends = _matter(tree, placed, height)
+            slab = fit_slab(ends, level=(bool(found), bool(found)))
+            if not found and False in _known_angles(slab):
+                across, along = _known_angles(slab)
+                level = fit_slab(ends, level=(not across, not along))
+                slab = replace(
+                    level, slope_x_error=slab.slope_x_error, slope_y_error=slab.slope_y_error
+                )
+            placed = _placed(placed, _trusted(slab))
+            found.append(("volume", slab))
     result = _described(placed, before, label, found, margin, height)
     write_alignment(path, new, result, overwrite=overwrite)
     _tell(progress, new, 1)

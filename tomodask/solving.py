@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomodask.engine.threads import single_threaded
 from tomodask.errors import ParameterError
 from tomodask.geometry import Projection
 from tomodask.kernels.bundle import (
@@ -41,6 +42,7 @@ __all__ = ["describe_variables", "solution_tables", "solve_landmarks", "solved_t
 _ROUNDING = 1e-3
 
 
+@single_threaded()
 def solve_landmarks(
     landmarks: xr.Dataset,
     views: xr.Dataset,

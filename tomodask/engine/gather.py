@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
-
 from tomodask.engine.events import Event
+from tomodask.engine.threads import single_threaded
 from tomodask.engine.workers import workers
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def gathered(
 
 
 def _call(function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    with threadpool_limits(1):
+    with single_threaded():
         return function(*values)
 
 

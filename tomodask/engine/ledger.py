@@ -35,7 +35,7 @@ _FOLDER = ".ledger"
 #: A lock of another host whose holder has not shown life for this long is taken over, seconds.
 _STALE_AFTER = 300.0
 _HEARTBEAT = 20.0
-#: Longer values are tables, which tell a reader nothing, as digests do.
+#: Longer values are tables, which tell a reader nothing, as two digests do.
 _LONG = 160
 _DIGEST = re.compile(r"'[0-9a-f]{16,}'")
 
@@ -49,7 +49,8 @@ def plan_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
             lines += [f"{key}.{line}" for line in plan_difference(before, after)]
         elif before != after:
             texts = [repr(before), repr(after)]
-            plain = all(len(text) <= _LONG and not _DIGEST.fullmatch(text) for text in texts)
+            digests = all(_DIGEST.fullmatch(text) for text in texts)
+            plain = not digests and all(len(text) <= _LONG for text in texts)
             lines.append(f"{key}: {texts[0]} before, {texts[1]} now" if plain else f"{key} differs")
     return lines
 

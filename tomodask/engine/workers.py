@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
-
 from tomodask.engine.memory import (
     available_memory,
     format_bytes,
@@ -24,6 +22,7 @@ from tomodask.engine.memory import (
     worker_bytes,
     workers_that_fit,
 )
+from tomodask.engine.threads import single_threaded
 from tomodask.errors import ClusterError, MemoryLimitError, ParameterError
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def workers(resources: Resources, task_bytes: int, step: str) -> Iterator[Submit
     if resources.scheduler == "threads":
         pool = ThreadPoolExecutor(resources.wanted, thread_name_prefix="tomodask")
         try:
-            with threadpool_limits(1):
+            with single_threaded():
                 yield lambda name, *call: pool.submit(*call)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
