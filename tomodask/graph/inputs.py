@@ -24,6 +24,7 @@ from tomodask.graph.aligned_views import ViewSource
 from tomodask.graph.edits import Edits, EditTable
 from tomodask.model import (
     edits_of,
+    handedness_of,
     nominal_projection,
     projection_of,
     stored_folder,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "applicable_edits",
+    "chosen_ctf",
     "chosen_projection",
     "chosen_thickness",
     "edited_views",
@@ -181,6 +183,43 @@ def chosen_thickness(series: xr.DataTree, alignment: str | xr.Dataset, spacing: 
             "(--thickness) in voxels, or find it with 'tomodask position'"
         )
     return int(np.ceil(known / spacing))
+
+
+def chosen_ctf(
+    series: xr.DataTree, ctf: xr.Dataset | None, handedness: int | None
+) -> tuple[xr.Dataset, int]:
+    """Return the contrast transfer of a series, and the sign with which defocus follows height.
+
+    Parameters
+    ----------
+    series
+        From ``tomodask.open``.
+    ctf
+        In place of the series' own.
+    handedness
+        +1 or -1, in place of what the table says.
+
+    Raises
+    ------
+    ProductMissingError
+        If the series has no CTF.
+    ParameterError
+        If the handedness is neither given nor known.
+    """
+    if ctf is None:
+        if "ctf" not in series.children:
+            raise ProductMissingError(
+                f"{series.name} has no CTF: estimate it with 'tomodask ctf estimate', or import it "
+                "with 'tomodask ctf import'"
+            )
+        ctf = series["ctf"].to_dataset()
+    hand = handedness_of(ctf) if handedness is None else handedness
+    if hand not in (1, -1):
+        raise ParameterError(
+            f"the defocus handedness of {series.name} is not known: give handedness=1 or -1 "
+            "(--handedness), see 'tomodask ctf estimate'"
+        )
+    return ctf.assign_attrs(defocus_handedness=hand), hand
 
 
 def _warn_not_aligned(series: xr.DataTree, label: str) -> None:

@@ -74,11 +74,12 @@ __all__ = [
     "tomogram_names",
     "write_alignment",
     "write_coordinates",
+    "write_ctf",
     "write_landmarks",
 ]
 
 #: Tables that a store has once.
-_TABLES: tuple[Group, ...] = ("movies", "motion", "cleaning", "gold", "curation")
+_TABLES: tuple[Group, ...] = ("movies", "motion", "cleaning", "gold", "curation", "ctf")
 #: Tables of edits, what to say where they are of other images, and the command that makes them.
 _EDITS: dict[EditKind, tuple[str, str]] = {
     "cleaning": ("they were cleaned, so none is; clean them again", "clean"),
@@ -386,3 +387,8 @@ def read_landmarks(path: Path, name: str) -> xr.Dataset:
 def write_landmarks(path: Path, name: str, landmarks: xr.Dataset) -> None:
     """Store landmarks under a name, in place of those of that name; whole or not at all."""
     write_table(path, f"landmarks/{check_name(name)}", landmarks, "landmarks")
+
+
+def write_ctf(path: Path, ctf: xr.Dataset) -> None:
+    """Store the contrast transfer of a series, in place of what was there; whole or not at all."""
+    write_table(path, "ctf", ctf, "ctf")

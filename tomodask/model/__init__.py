@@ -2,6 +2,7 @@
 
 * ``registry``: the variables of every dataset, and the check against them;
 * ``alignments``: the projection that an alignment is;
+* ``ctf``: the contrast transfer of every view;
 * ``landmarks``: landmarks as a table, and edits of it;
 * ``series``: the parts of an opened series;
 * ``provenance``: what a result says of its origin.
@@ -13,6 +14,7 @@ from tomodask.model.alignments import (
     projection_of,
     thickness_of,
 )
+from tomodask.model.ctf import ctf_dataset, handedness_of, optics_of, transfers_at_origin
 from tomodask.model.landmarks import (
     carry_edits,
     edit_landmarks,
@@ -58,8 +60,10 @@ __all__ = [
     "Variable",
     "alignment_dataset",
     "carry_edits",
+    "ctf_dataset",
     "edit_landmarks",
     "edits_of",
+    "handedness_of",
     "history_of",
     "landmarks_dataset",
     "layer_depth",
@@ -69,6 +73,7 @@ __all__ = [
     "missing_views",
     "nominal_projection",
     "observation_index",
+    "optics_of",
     "projection_of",
     "provenance",
     "sections_of",
@@ -76,6 +81,7 @@ __all__ = [
     "stored_folder",
     "thickness_of",
     "tilt_series_of",
+    "transfers_at_origin",
     "undo_edit",
     "validate",
     "variable_attributes",

@@ -45,6 +45,7 @@ Group = Literal[
     "curation",
     "alignment",
     "landmarks",
+    "ctf",
     "tomogram",
 ]
 
@@ -258,6 +259,68 @@ LANDMARKS: tuple[Variable, ...] = (
     Variable("score", ("landmark",), "f", "", "how good a landmark it is, 0 the best"),
 )
 
+CTF: tuple[Variable, ...] = (
+    Variable("defocus_u", ("tilt",), "f", "angstrom", "largest defocus, underfocus positive"),
+    Variable("defocus_v", ("tilt",), "f", "angstrom", "defocus at right angles to it"),
+    Variable(
+        "astigmatism_angle",
+        ("tilt",),
+        "f",
+        "degree",
+        "direction of U, CCW from raw +x",
+    ),
+    Variable("phase_shift", ("tilt",), "f", "degree", "of a phase plate"),
+    *(
+        Variable(name, ("tilt",), kind, units, meaning, required=False)
+        for name, kind, units, meaning in (
+            ("reference_x", "f", "angstrom", "raw x, from the image centre, of that defocus"),
+            ("reference_y", "f", "angstrom", "raw y, from the image centre, of that defocus"),
+            (
+                "defocus_error",
+                "f",
+                "angstrom",
+                "mean defocus: half of the 90 % interval",
+            ),
+            ("astigmatism_error", "f", "angstrom", "astigmatism vector: radius holding 90 %"),
+            ("phase_shift_error", "f", "degree", "half of the 90 % interval"),
+            ("fit_resolution", "f", "angstrom", "where the rings can no longer be followed"),
+            ("score", "f", "", "correlation of the rings with the fit"),
+            ("confidence", "f", "", "probability that the rings are the specimen's"),
+            ("fitted", "b", "", "estimated from the view itself, not from its neighbours"),
+        )
+    ),
+    *(
+        Variable(name, ("tilt", "frequency"), "f", "", meaning, required=False)
+        for name, meaning in (
+            ("profile", "power along the rings over its background, less one"),
+            ("profile_model", "the same of the fit"),
+            ("profile_match", "local correlation of the two"),
+        )
+    ),
+    Variable("frequency", ("frequency",), "f", "1/angstrom", "", coordinate=True, required=False),
+    Variable(
+        "spectrum",
+        ("tilt", "frequency_y", "frequency_x"),
+        "f",
+        "",
+        "power over its background, less one, at the view's mean defocus",
+        required=False,
+    ),
+    *(
+        Variable(
+            f"frequency_{axis}",
+            (f"frequency_{axis}",),
+            "f",
+            "1/angstrom",
+            f"spatial frequency along raw {axis}",
+            coordinate=True,
+            required=False,
+        )
+        for axis in "yx"
+    ),
+    Variable("thickness", (), "f", "angstrom", "of the specimen, from the nodes", required=False),
+)
+
 TOMOGRAM: tuple[Variable, ...] = (
     Variable("tomogram", ("z", "y", "x"), "f", "", "density, image units per A"),
     Variable("z", ("z",), "f", "angstrom", "voxel centres", coordinate=True),
@@ -274,6 +337,7 @@ REGISTRY: Mapping[Group, tuple[Variable, ...]] = {
     "curation": CURATION,
     "alignment": ALIGNMENT,
     "landmarks": LANDMARKS,
+    "ctf": CTF,
     "tomogram": TOMOGRAM,
 }
 
