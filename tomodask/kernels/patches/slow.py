@@ -39,12 +39,14 @@ __all__ = ["SlowModes", "solve_slow_modes"]
 _TRIAL = 24.0
 #: Newton's steps, and their largest, A.
 _STEPS, _LARGEST = 3, 60.0
+#: Times that the curvature is measured.
+_ROUNDS = 2
 #: Curvatures are taken to be at least this fraction of those of a known specimen.
 _LEAST = 0.003
 #: Polynomials of the tilt beside those that move the specimen, along u and v.
 _ORDERS = 2
-#: Standard deviation of a recorded tilt axis, degrees: the views' own word on it is weighed with
-#: this, for their likelihood hardly depends on it.
+#: Usual standard deviation of a recorded tilt axis, degrees: the views' own word on it is weighed
+#: with this, for their likelihood hardly depends on it.
 _RECORDED = 0.7
 #: Part of the explained power by which drifts are clearly wrong: the noise is measured anew in each
 #: geometry, so that smaller differences mean nothing.
@@ -109,22 +111,24 @@ def solve_slow_modes(
         found: FloatArray = np.einsum("svk,mvk->sm", level.slopes(at, used, _STRIPS), modes) / pixel
         return found
 
-    strips = slope(geometry)
-    here = strips.sum(axis=0)
-    curvature = np.empty((len(modes), len(modes)))
-    for mode, rising in enumerate(here):
-        ahead = np.zeros(len(modes))
-        ahead[mode] = np.copysign(_TRIAL, rising)
-        curvature[mode] = (here - slope(moved(ahead)).sum(axis=0)) / ahead[mode]
-    known = np.einsum("mvk,vkl,nvl->mn", modes, level.information, modes) / pixel**2
-    inverse = _inverse(curvature, np.sqrt(np.diag(known)))
     total = np.zeros(len(modes))
-    for number in range(_STEPS):
-        if number:
-            strips = slope(geometry)
-        step = inverse @ strips.sum(axis=0)
-        step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
-        geometry, total = moved(step), total + step
+    for _ in range(_ROUNDS):
+        # Far from the summit the curvature is not that of the summit: it is measured twice.
+        strips = slope(geometry)
+        here = strips.sum(axis=0)
+        curvature = np.empty((len(modes), len(modes)))
+        for mode, rising in enumerate(here):
+            ahead = np.zeros(len(modes))
+            ahead[mode] = np.copysign(_TRIAL, rising)
+            curvature[mode] = (here - slope(moved(ahead)).sum(axis=0)) / ahead[mode]
+        known = np.einsum("mvk,vkl,mvl->m", modes, level.information, modes) / pixel**2
+        inverse = _inverse(curvature, np.sqrt(known))
+        for number in range(_STEPS):
+            if number:
+                strips = slope(geometry)
+            step = inverse @ strips.sum(axis=0)
+            step *= min(1.0, _LARGEST / max(float(np.abs(step).max()), 1e-9))
+            geometry, total = moved(step), total + step
     # Where the curvature misled, the views explain each other clearly worse with the drifts.
     slope(geometry)
     drifting = level.explained
@@ -137,7 +141,10 @@ def solve_slow_modes(
     variance = centred.T @ centred * len(strips) / (len(strips) - 1)
     covariance = inverse @ variance @ inverse
     # The common rotation is the last mode; all that is correlated with it moves along.
-    prior = (np.deg2rad(_RECORDED) * half_edge) ** 2
+    # A recorded axis is near the true one or plainly wrong: where the views contradict it, its
+    # width is what explains by how much (the likeliest, given that it is not below the usual).
+    usual = (np.deg2rad(_RECORDED) * half_edge) ** 2
+    prior = max(usual, float(total[-1] ** 2 - covariance[-1, -1]))
     gain = covariance[:, -1] / (covariance[-1, -1] + prior)
     geometry = moved(-gain * total[-1])
     covariance = covariance - np.outer(gain, covariance[-1])
