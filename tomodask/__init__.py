@@ -6,9 +6,10 @@ The public functions, used as ``import tomodask as td``::
     td.correct_motion("TS_01.zarr", patches=(5, 5))
     td.clean("TS_01.zarr")
     td.curate("TS_01.zarr")
-    td.align("TS_01.zarr", method="coarse")
+    td.align("TS_01.zarr", method="beads")
+    td.estimate_ctf("TS_01.zarr")
     series = td.open("TS_01.zarr")
-    volume = td.reconstruct(series, thickness=200, binning=4)      # lazy
+    volume = td.reconstruct(series, thickness=200, binning=4, ctf="3d")  # lazy
     td.store(volume, name="wbp")
     td.export_tomogram(td.open("TS_01.zarr"), "wbp.mrc", tomogram="wbp")
 """
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from tomodask.cleaning import clean as clean
     from tomodask.cleaning import undo_cleaning as undo_cleaning
     from tomodask.cropping import crop as crop
+    from tomodask.ctf_estimation import estimate_ctf as estimate_ctf
+    from tomodask.ctf_estimation import estimate_micrograph as estimate_micrograph
+    from tomodask.ctf_files import export_ctf as export_ctf
+    from tomodask.ctf_files import import_ctf as import_ctf
     from tomodask.curation import curate as curate
     from tomodask.curation import write_curation as write_curation
     from tomodask.demonstration import demo as demo
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from tomodask.gold import erase_gold as erase_gold
     from tomodask.gold import undo_erasing as undo_erasing
     from tomodask.graph.align_stack import align_stack as align_stack
+    from tomodask.graph.deconvolve import deconvolve as deconvolve
+    from tomodask.graph.power_spectra import power_spectra as power_spectra
     from tomodask.graph.preprocess import preprocess as preprocess
     from tomodask.graph.preprocess import unaligned_stack as unaligned_stack
     from tomodask.graph.reconstruct import reconstruct as reconstruct
@@ -79,15 +86,20 @@ _PUBLIC = {
     "correct_motion": ("tomodask.motion_correction", "correct_motion"),
     "crop": ("tomodask.cropping", "crop"),
     "curate": ("tomodask.curation", "curate"),
+    "deconvolve": ("tomodask.graph.deconvolve", "deconvolve"),
     "demo": ("tomodask.demonstration", "demo"),
     "erase_gold": ("tomodask.gold", "erase_gold"),
+    "estimate_ctf": ("tomodask.ctf_estimation", "estimate_ctf"),
+    "estimate_micrograph": ("tomodask.ctf_estimation", "estimate_micrograph"),
     "export_alignment": ("tomodask.alignment_files", "export_alignment"),
+    "export_ctf": ("tomodask.ctf_files", "export_ctf"),
     "export_images": ("tomodask.exporting", "export_images"),
     "export_landmarks": ("tomodask.landmark_files", "export_landmarks"),
     "export_motion": ("tomodask.exporting", "export_motion"),
     "export_stack": ("tomodask.exporting", "export_stack"),
     "export_tomogram": ("tomodask.exporting", "export_tomogram"),
     "import_alignment": ("tomodask.alignment_files", "import_alignment"),
+    "import_ctf": ("tomodask.ctf_files", "import_ctf"),
     "import_landmarks": ("tomodask.landmark_files", "import_landmarks"),
     "import_movies": ("tomodask.importing_movies", "import_movies"),
     "import_stack": ("tomodask.importing", "import_stack"),
@@ -99,6 +111,7 @@ _PUBLIC = {
     "open_movie": ("tomodask.io.movies", "open_movie"),
     "orthoslices_png": ("tomodask.view.images", "orthoslices_png"),
     "position": ("tomodask.positioning", "position"),
+    "power_spectra": ("tomodask.graph.power_spectra", "power_spectra"),
     "preprocess": ("tomodask.graph.preprocess", "preprocess"),
     "read_frames": ("tomodask.io.movies", "read_frames"),
     "read_movies": ("tomodask.importing_movies", "read_movies"),
@@ -126,15 +139,20 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "correct_motion",
     "crop",
     "curate",
+    "deconvolve",
     "demo",
     "erase_gold",
+    "estimate_ctf",
+    "estimate_micrograph",
     "export_alignment",
+    "export_ctf",
     "export_images",
     "export_landmarks",
     "export_motion",
     "export_stack",
     "export_tomogram",
     "import_alignment",
+    "import_ctf",
     "import_landmarks",
     "import_movies",
     "import_stack",
@@ -146,6 +164,7 @@ __all__ = [  # the names are those of _PUBLIC, spelled out for type checkers
     "open_movie",
     "orthoslices_png",
     "position",
+    "power_spectra",
     "preprocess",
     "read_frames",
     "read_movies",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from tomodask.errors import StoreError
-from tomodask.model import projection_of, series_path, tilt_series_of
+from tomodask.errors import ProductMissingError, StoreError
+from tomodask.model import projection_of, series_path, tilt_series_of, views_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from tomodask.geometry import Projection
     from tomodask.view.html import SeriesSummary
@@ -54,6 +56,30 @@ class SeriesAccessor:
 
         return plot_view(tilt_series_of(self._tree), index, ax)
 
+    def plot_ctf_series(self) -> Figure:
+        """Plot the contrast transfer; see :func:`tomodask.view.ctf_plots.plot_ctf_series`."""
+        from tomodask.view.ctf_plots import plot_ctf_series
+
+        return plot_ctf_series(self._ctf(), **self._views())
+
+    def plot_ctf_sheet(self) -> Figure:
+        """Plot all spectra and fits; see :func:`tomodask.view.ctf_plots.plot_ctf_sheet`."""
+        from tomodask.view.ctf_plots import plot_ctf_sheet
+
+        return plot_ctf_sheet(self._ctf(), **self._views())
+
+    def plot_ctf_view(self, index: int) -> Figure:
+        """Plot the fit of one view; see :func:`tomodask.view.ctf_plots.plot_ctf_view`."""
+        from tomodask.view.ctf_plots import plot_ctf_view
+
+        return plot_ctf_view(self._ctf(), index, tilt_angle=self._views()["tilt_angle"][index])
+
+    def save_ctf_pictures(self, folder: str | Path) -> list[Path]:
+        """Write the pictures; see :func:`tomodask.view.ctf_plots.save_ctf_pictures`."""
+        from tomodask.view.ctf_plots import save_ctf_pictures
+
+        return save_ctf_pictures(self._ctf(), folder=folder, **self._views())
+
     def align(self, **options: Any) -> xr.Dataset:
         """Align the series and store the alignment; see :func:`tomodask.align`.
 
@@ -84,15 +110,28 @@ class SeriesAccessor:
 
         return reconstruct(self._tree, **options)
 
+    def _ctf(self) -> xr.Dataset:
+        if "ctf" not in self._tree.children:
+            raise ProductMissingError(
+                f"{self._tree.name} has no CTF: estimate it with estimate_ctf, or import it with "
+                "import_ctf"
+            )
+        return self._tree["ctf"].to_dataset()
+
+    def _views(self) -> dict[str, NDArray[Any]]:
+        """Return what plots of the contrast transfer need to know of the views."""
+        views = views_of(self._tree)
+        return {name: views[name].values for name in ("tilt_angle", "included")}
+
 
 @xr.register_dataset_accessor("tomo")
 class DatasetAccessor:
-    """What can be done with an alignment, ``alignment.tomo``.
+    """What can be done with an alignment or a CTF: ``alignment.tomo``, ``ctf.tomo``.
 
     Parameters
     ----------
     dataset
-        An alignment.
+        An alignment, or a table of contrast transfer.
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
@@ -108,6 +147,12 @@ class DatasetAccessor:
         from tomodask.view.plots import plot_shifts
 
         return plot_shifts(self._dataset, ax)
+
+    def plot_ctf_view(self, index: int = 0) -> Figure:
+        """Plot the fit of one view; see :func:`tomodask.view.ctf_plots.plot_ctf_view`."""
+        from tomodask.view.ctf_plots import plot_ctf_view
+
+        return plot_ctf_view(self._dataset, index)
 
 
 @xr.register_dataarray_accessor("tomo")

@@ -12,6 +12,7 @@ from tomodask.io.movie_table import gain_text
 from tomodask.io.ome_zarr import array_folder
 from tomodask.io.series import images_folder, open_series
 from tomodask.model import history_of, measured_observations, views_of
+from tomodask.model.ctf_facts import ctf_facts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -156,6 +157,8 @@ def _states(tree: xr.DataTree) -> dict[str, Any]:
         states["cleaning"] = {"pixels": tree["cleaning"].sizes["edit"]}
     if "gold" in tree.children:
         states["gold"] = {"discs": tree["gold"].sizes["edit"]}
+    if "ctf" in tree.children:
+        states["ctf"] = ctf_facts(tree["ctf"].to_dataset())
     if "curation" in tree.children:
         attributes = tree["curation"].attrs
         states["series_included"] = bool(attributes.get("series_included", True))

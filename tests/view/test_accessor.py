@@ -11,7 +11,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import tomodask.accessor
-from tomodask.errors import StoreError
+from tests.ctf_rings_sample import estimated
+from tomodask.errors import ProductMissingError, StoreError
 from tomodask.model import projection_of
 from tomodask.view.html import series_text
 
@@ -67,6 +68,33 @@ def test_series_is_plotted(series):
     np.testing.assert_array_equal(
         view.images[0].get_array(), series["tilt_series"]["images"].values[1]
     )
+
+
+def test_contrast_transfer_is_plotted_for_the_views_of_the_series(series, calls, tmp_path):
+    series["ctf"] = xr.DataTree(estimated())
+    module = "tomodask.view.ctf_plots"
+    of_views = {name: series["tilt_series"][name].values for name in ("tilt_angle", "included")}
+    for method in ("plot_ctf_series", "plot_ctf_sheet"):
+        kept = calls(module, method)
+        assert getattr(series.tomo, method)() == "result"
+        ((ctf,), options) = kept[0]
+        assert ctf.identical(series["ctf"].to_dataset())
+        np.testing.assert_equal(options, of_views)
+    kept = calls(module, "save_ctf_pictures")
+    assert series.tomo.save_ctf_pictures(tmp_path) == "result"
+    np.testing.assert_equal(kept[0][1], {"folder": tmp_path, **of_views})
+    kept = calls(module, "plot_ctf_view")
+    assert series.tomo.plot_ctf_view(2) == "result"
+    assert kept[0][0][1] == 2
+    assert kept[0][1] == {"tilt_angle": -6.0}
+    ctf = estimated(1)
+    assert ctf.tomo.plot_ctf_view() == "result"
+    assert kept[1] == ((ctf, 0), {})
+
+
+def test_no_contrast_transfer(series):
+    with pytest.raises(ProductMissingError, match="TS_01 has no CTF"):
+        series.tomo.plot_ctf_sheet()
 
 
 def test_alignment(series):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.ctf_rings_sample import estimated, imported
 from tomodask.view.html import SeriesSummary, series_html, series_text
 
 
@@ -84,6 +85,32 @@ def test_bare_series(tilt_series):
         ["pixel size", "20 A"],
         ["tilt angles", "+0.0 to +6.0 degrees"],
         ["tilt axis", "not recorded"],
+    ]
+
+
+def test_contrast_transfer_in_a_few_words(series, no_compute):
+    ctf = estimated(doubtful=[1])
+    series["ctf"] = xr.DataTree(ctf.assign(spectrum=ctf["spectrum"].chunk()))
+    rows = Cells(series_html(series)).rows
+    start = rows.index(["CTF"])
+    assert rows[start + 1 : start + 6] == [
+        ["views", "4 of 5 to be trusted (estimated)"],
+        ["defocus", "2.00 to 2.04 um"],
+        ["rings", "followed to 8.0 A at best, 9.0 A at worst"],
+        ["handedness", "-1 (confidence 0.97): defocus falls with height"],
+        ["warning", "view 1 shows no rings"],
+    ]
+
+
+def test_contrast_transfer_of_which_little_is_known(series):
+    series["ctf"] = xr.DataTree(imported())
+    rows = Cells(series_html(series)).rows
+    start = rows.index(["CTF"])
+    assert rows[start + 1 : start + 5] == [
+        ["views", "5 of 5 to be trusted (imported)"],
+        ["defocus", "3.00 to 3.10 um"],
+        ["handedness", "unknown"],
+        ["Alignments"],
     ]
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from tests.ctf_rings_sample import estimated
 from tomodask.errors import DataError
 from tomodask.view.series_report import series_picture
 
@@ -123,6 +124,21 @@ def test_the_plots_show_the_values(tmp_path, drawn):
     np.testing.assert_array_equal(good.get_ydata(), mean[included])
     np.testing.assert_array_equal(bad.get_xydata(), [[angles[2], 12]])
     np.testing.assert_array_equal(curves.lines[0].get_ydata(), (mean / 20)[np.argsort(angles)])
+
+
+def test_the_defocus_is_shown_hollow_where_it_is_not_to_be_trusted(tmp_path, drawn):
+    data = series(7, excluded=[2])
+    series_picture(data, tmp_path / "out.png", ctf=estimated(7, doubtful=[2, 5]))
+    (figure,) = drawn
+    (ax,) = (ax for ax in figure.axes if ax.get_xlabel())
+    good, bad, doubtful = ax.lines
+    angles = data["tilt_angle"].values
+    shown = {angle: y for angle, y in good.get_xydata() if np.isfinite(y)}
+    assert shown == pytest.approx({angles[view]: 2 + view / 100 for view in (0, 1, 3, 4, 6)})
+    np.testing.assert_allclose(bad.get_xydata(), [[angles[2], 2.02]])
+    np.testing.assert_allclose(doubtful.get_xydata(), [[angles[5], 2.05]])
+    assert doubtful.get_markerfacecolor() == "none"
+    assert "µm" in ax.get_ylabel()
 
 
 def test_reasons_are_written_out_and_many_are_counted(tmp_path, drawn):

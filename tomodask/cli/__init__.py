@@ -15,6 +15,7 @@ from cyclopts import CycloptsError
 
 from tomodask.cli import (
     alignments,
+    ctf,
     export,
     info,
     landmarks,
@@ -37,7 +38,7 @@ from tomodask.errors import (
 
 __all__ = ["app", "main"]
 
-_COMMANDS = (movies, views, alignments, landmarks, positioning, tomograms, export, info)
+_COMMANDS = (movies, views, alignments, landmarks, positioning, ctf, tomograms, export, info)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 import tomodask as td
 from tomodask.cli.app import app
 from tomodask.errors import ParameterError
+from tomodask.view.ctf_words import ctf_rows
 
 
 @app.command
@@ -88,6 +89,9 @@ def print_info(values: dict[str, Any], *, as_json: bool = False) -> None:
         told += ["local"] * entry["local"]
         axis = f"axis {entry['tilt_axis_angle_degree']:g} deg"
         print(f"alignment  {name}: {', '.join([axis, *told])}")
+    if "ctf" in values:
+        for number, row in enumerate(ctf_rows(values["ctf"])):
+            print(f"{'' if number else 'ctf':<10} {': '.join(row)}")
     for name, entry in values["landmarks"].items():
         edits = f", {entry['edits']} edits by hand" if entry["edits"] else ""
         print(f"landmarks  {name}: {entry['in_use']} in use, {entry['points']} points{edits}")

@@ -32,6 +32,7 @@ __all__ = [
     "align_view",
     "aligned_grid",
     "band_file",
+    "cut_bands",
     "read_band",
     "view_bytes",
     "write_bands",
@@ -205,46 +206,53 @@ def band_file(scratch: Path, view: int) -> Path:
     return scratch / f"view_{view:04d}.f4"
 
 
-def write_bands(
-    source: ViewSource,
-    view: int,
-    matrix: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    grid: AlignedGrid,
-    lanes: int,
-    mid_plane: MidPlane | None,
-    scratch: Path,
-) -> tuple[int, int]:
-    """Align one stored view into its scratch file; return the bytes read and written.
+def cut_bands(
+    rows: NDArray[np.float32],
+    skip: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Cut rows (row, v) into bands of lanes.
 
-    The file is plain float32 (band, u, lane): a band of all its u is one contiguous read.
+    Parameters
+    ----------
+    rows
+        float32.
+    skip
+        v of the first lane of `out` among those of `rows`; may be negative.
+    out
+        (band, row, lane) float32, written where `rows` has such a v.
     """
-    image = source.read(view)
-    bands, _ = align_view(image, view, source, matrix, shift, grid, lanes, mid_plane)
-    path = band_file(scratch, view)
+    lanes = out.shape[2]
+    for band, target in enumerate(out):
+        low = skip + band * lanes
+        part = rows[:, max(low, 0) : max(low + lanes, 0)]
+        target[:, max(-low, 0) : max(-low, 0) + part.shape[1]] = part
+
+
+def write_bands(bands: NDArray[np.float32], path: Path) -> None:
+    """Write the bands of one view into its scratch file.
+
+    The file is plain float32 (band, row, lane): a band of all its rows is one contiguous read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as temporary:
         # Not ndarray.tofile, which loses the reason for which a write fails.
         temporary.write_bytes(bands.data)
-    return image.nbytes, bands.nbytes
 
 
-def read_band(
-    scratch: Path, view: int, grid: AlignedGrid, lanes: int, band: int
-) -> NDArray[np.float32]:
-    """Return one band (u, lane) of a view from its scratch file.
+def read_band(path: Path, rows: int, lanes: int, band: int) -> NDArray[np.float32]:
+    """Return one band (row, lane) of a view from its scratch file.
 
     Raises
     ------
     FormatError
         If the file is shorter than the band.
     """
-    count = grid.shape[1] * lanes
-    path = band_file(scratch, view)
+    count = rows * lanes
     values = np.fromfile(path, np.float32, count=count, offset=band * count * 4)
     if values.size != count:
         raise FormatError(f"{path} is truncated; remove it and run the same command again")
-    return values.reshape(grid.shape[1], lanes)
+    return values.reshape(rows, lanes)
 
 
 def aligned_grid(

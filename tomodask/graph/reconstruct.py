@@ -17,6 +17,7 @@ from tomodask.errors import (
 )
 from tomodask.geometry import VolumeGrid
 from tomodask.graph.aligned_views import aligned_grid
+from tomodask.graph.ctf_correction import view_correction
 from tomodask.graph.inputs import (
     chosen_projection,
     chosen_thickness,
@@ -26,6 +27,7 @@ from tomodask.graph.inputs import (
     written_out,
 )
 from tomodask.graph.slab_plan import SlabPlan
+from tomodask.kernels.ctf import Correction
 from tomodask.kernels.weighting import RowFilter
 from tomodask.model import (
     SLAB,
@@ -42,11 +44,15 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
+    from tomodask.geometry import Projection
+    from tomodask.graph.ctf_correction import ViewCorrection
+    from tomodask.kernels.ctf import CorrectionMethod
 
 __all__ = ["plan_of", "reconstruct"]
 
 #: Largest thickness that is believed, voxels.
 _THICKEST = 32768
+_CTF = ("none", "2d", "3d")
 #: Plans by the name of the dask array they belong to; the graph keeps them alive.
 _PLANS: WeakValueDictionary[str, SlabPlan] = WeakValueDictionary()
 
@@ -63,6 +69,12 @@ def reconstruct(
     radial: tuple[float, float] = (0.35, 0.035),
     sirt_like: int = 0,
     view_weights: Sequence[float] | None = None,
+    ctf: Literal["none", "2d", "3d"] = "none",
+    ctf_table: xr.Dataset | None = None,
+    handedness: int | None = None,
+    correction: CorrectionMethod = "phase-flip",
+    snr: float = 10.0,
+    dose_weighting: bool = False,
     x_range: Range = None,
     y_range: Range = None,
     z_range: Range = None,
@@ -93,6 +105,20 @@ def reconstruct(
         Number of SIRT iterations that the ramp is shaped to resemble; 0 for none.
     view_weights
         Extra weight of each view of the series; 1 by default.
+    ctf
+        Whether the contrast transfer is undone: "none"; "2d", in each view as the specimen's
+        mid-plane lies in it; "3d", at the height of every voxel. "3d" is for specimens so thick
+        that the transfer differs between their surfaces: thicker than
+        ``Optics.plane_spacing`` of the resolution that is hoped for.
+    ctf_table
+        In place of the series' own CTF.
+    handedness
+        +1 or -1, in place of what the CTF says: the sign with which the defocus follows the height.
+    correction, snr
+        How it is undone, see ``tomodask.kernels.ctf.Correction``.
+    dose_weighting
+        Whether the views are weighted by what radiation has left of each frequency; also without
+        a CTF.
     x_range, y_range, z_range
         (start, stop) voxels of the full tomogram to make; all by default.
 
@@ -107,11 +133,15 @@ def reconstruct(
     Raises
     ------
     ProductMissingError
-        If there is no such alignment, or several and none is named.
+        If there is no such alignment, or several and none is named; if there is no CTF.
     ParameterError
-        If a size, range or weight makes no sense.
+        If a size, range, weight or way of correction makes no sense; if the handedness, or for
+        weights by dose the dose or the voltage, is not known; for "3d" and an alignment with a
+        local field.
     DataError
-        If fewer than two views are included.
+        If fewer than two views are included, or one of them has no defocus or dose.
+    DoubleApplicationError
+        If the images are aligned, corrected or weighted already.
 
     Notes
     -----
@@ -141,6 +171,16 @@ def reconstruct(
     volume = full.cropped(
         **{axis: slice(None) if part is None else slice(*part) for axis, part in ranges.items()}
     )
+    applied = _correction(
+        series,
+        projection,
+        views,
+        ctf=ctf,
+        table=ctf_table,
+        handedness=handedness,
+        correction=Correction(correction, snr),
+        dose_weighting=dose_weighting,
+    )
     plan = SlabPlan(
         source=source,
         views=tuple(int(view) for view in views),
@@ -152,7 +192,15 @@ def reconstruct(
             kind=weighting, cutoff=radial[0], falloff=radial[1], sirt_like=sirt_like
         ),
         view_weights=_weights(view_weights, views, len(images)),
+        correction=applied,
+        by_height=ctf == "3d",
     )
+    if plan.by_height and plan.followed is not None:
+        raise ParameterError(
+            f"alignment {label!r} has a local field that moves rows with the height, which a 3-D "
+            "correction of the contrast transfer cannot follow: give ctf='2d' (--ctf 2d), or an "
+            "alignment without a local field"
+        )
     attributes = variable_attributes("tomogram", "tomogram") | {
         "voxel_size": volume.voxel_size,
         "task_bytes": plan.task_bytes(layer_depth(volume.shape[0])),
@@ -170,6 +218,7 @@ def reconstruct(
             geometry=plan.projection.digest(),
             images=tokenize(source.checksums),
             edits=source.edits.applied if source.edits else [],
+            **_described(ctf, applied),
         ),
     }
     return xr.DataArray(
@@ -182,6 +231,56 @@ def reconstruct(
         name="tomogram",
         attrs=attributes,
     )
+
+
+def _correction(
+    series: xr.DataTree,
+    projection: Projection,
+    views: NDArray[np.intp],
+    *,
+    ctf: str,
+    table: xr.Dataset | None,
+    handedness: int | None,
+    correction: Correction,
+    dose_weighting: bool,
+) -> ViewCorrection | None:
+    """Return what the views are corrected by, None for nothing."""
+    if ctf not in _CTF:
+        raise ParameterError(f"ctf {ctf!r}: give one of {', '.join(map(repr, _CTF))}")
+    if ctf == "none":
+        if table is not None or handedness is not None:
+            raise ParameterError(
+                "a CTF table or a handedness is given, but no correction is asked for: give "
+                "ctf='2d' or '3d' (--ctf)"
+            )
+        if not dose_weighting:
+            return None
+    return view_correction(
+        series,
+        projection,
+        [int(view) for view in views],
+        ctf=table,
+        handedness=handedness,
+        correction=correction,
+        dose_weighting=dose_weighting,
+        use_ctf=ctf != "none",
+    )
+
+
+def _described(ctf: str, applied: ViewCorrection | None) -> dict[str, Any]:
+    """Return what the provenance says of the correction of the views."""
+    if applied is None:
+        return {}
+    described: dict[str, Any] = {"ctf": ctf, "dose_weighting": applied.dose is not None}
+    if applied.transfers:
+        described |= {
+            "correction": applied.correction.method,
+            "handedness": applied.handedness,
+            "transfers": tokenize(applied.identity()["transfers"]),
+        }
+        if applied.correction.method == "wiener":
+            described["snr"] = applied.correction.snr
+    return described
 
 
 def plan_of(volume: xr.DataArray) -> SlabPlan | None:

@@ -20,10 +20,13 @@ from tomodask.graph.aligned_views import (
     ViewSource,
     align_view,
     band_file,
+    cut_bands,
     read_band,
     view_bytes,
     write_bands,
 )
+from tomodask.graph.composed_rows import ComposedRows
+from tomodask.graph.ctf_planes import HeightPlanes
 from tomodask.graph.followed_rows import FollowedRows, guarded_rows
 from tomodask.graph.local_correction import LocalCorrection
 from tomodask.graph.sheared_rows import SHEAR_TOLERANCE, sheared_runs
@@ -54,8 +57,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomodask.geometry import Projection, VolumeGrid
-    from tomodask.graph.local_correction import MidPlane
-
+    from tomodask.graph.ctf_correction import ViewCorrection
+    
     Runs = Callable[[float, int], Iterator[tuple[int, int, NDArray[np.float32]]]]
 
 __all__ = ["NUMERICS", "SlabPlan"]
@@ -84,6 +87,10 @@ class SlabPlan:
         Height of the uncropped volume, A.
     row_filter, view_weights
         Weights.
+    correction
+        Of the contrast transfer, and weights by dose; None for neither.
+    by_height
+        Whether the contrast transfer is undone at the height of each voxel, not of mid-plane.
     """
 
     source: ViewSource
@@ -94,6 +101,8 @@ class SlabPlan:
     full_thickness: float
     row_filter: RowFilter
     view_weights: tuple[float, ...]
+    correction: ViewCorrection | None = None
+    by_height: bool = False
 
     @cached_property
     def _slab_model(self) -> Any:
@@ -131,6 +140,19 @@ class SlabPlan:
     def followed(self) -> LocalCorrection | None:
         """The same, None where mid-plane is all that it asks for."""
         return None if self.local is None or self.local.negligible else self.local
+
+    @cached_property
+    def planes(self) -> HeightPlanes | None:
+        """Heights for which the contrast transfer is undone, None where mid-plane is enough."""
+        if self.correction is None or not self.by_height:
+            return None
+        return HeightPlanes(
+            correction=self.correction,
+            projection=self.projection,
+            aligned=self.aligned,
+            volume=self.volume,
+            full_thickness=self.full_thickness,
+        )
 
     @cached_property
     def _sheared_margin(self) -> int:
@@ -171,6 +193,20 @@ class SlabPlan:
             (rows, self.aligned.shape[1]), self.aligned.pixel_size, (first, self.aligned.first[1])
         )
 
+    @cached_property
+    def corrected(self) -> AlignedGrid:
+        """The aligned pixels in which a view is corrected: those of the uncropped volume, so that
+        a part of it is computed like the whole, and what it and the transfer reach beyond.
+        """
+        pixel = self.aligned.pixel_size
+        beyond = (0 if self.planes is None else self.planes.halo) + self._local_margin
+        if self._slab_model.shear.any():
+            height = self.full_thickness / 2 / pixel + SLAB
+            beyond += int(np.ceil(np.abs(self._slab_model.shear).max() * height)) + 2 * (REACH + 1)
+        rows, size = self.aligned.shape
+        first = self.aligned.first[0] - beyond * pixel
+        return AlignedGrid((rows + 2 * beyond, size), pixel, (first, self.aligned.first[1]))
+
     @property
     def lead(self) -> int:
         """Bands before the first slab."""
@@ -187,10 +223,15 @@ class SlabPlan:
 
     @cached_property
     def _transfer(self) -> NDArray[np.float32]:
+        """(tilt, frequency) weights of the rows."""
+        if self.planes is None:
+            length = filter_length(self._size)
+        else:
+            length = self.planes.size(self.corrected.shape[0])[0]
         return radial_weights(
             self.row_filter,
             self.projection.tilt_angle,
-            length=filter_length(self._size),
+            length=length,
             spacing=self.aligned.pixel_size,
             thickness=self.full_thickness,
             view_weights=self.view_weights,
@@ -213,8 +254,11 @@ class SlabPlan:
         rows = OVERSAMPLING * self._size + sum(PAD_ROWS) + 1
         copies = 2 if self.followed or self.view_shear.any() else 1
         projections = len(self.views) * rows * lanes * 4 * copies
+        if self.planes is not None:
+            projections += sum(map(self._row_count, range(len(self.views)))) * lanes * 4
         length = filter_length(self._size)
-        rows_bytes = SLAB * self._size * 4 * (3 if self.margin else 2)
+        most = max(map(self._row_count, range(len(self.views))))
+        rows_bytes = SLAB * most * 4 * (3 if self.margin else 2)
         filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
         blocks = -(-self.volume.shape[2] // CHUNK_X)
         layer = blocks * CHUNK_X * depth * lanes * 4
@@ -242,7 +286,7 @@ class SlabPlan:
         (x block, depth, SLAB, 64) float32, overwritten by the next. Beyond the volume's own
         voxels it holds zeros along y and what back-projection gives along x and z.
         """
-        rows = self._rows(slab, self._weighted(slab, read))
+        rows = self._rows(slab, read)
         voxel = self.volume.voxel_size
         heights = self.volume.coordinates()["z"] / voxel
         blocks = -(-self.volume.shape[2] // CHUNK_X)
@@ -258,39 +302,52 @@ class SlabPlan:
                 layer[:, :, :lanes] = wide
             yield layer
 
+    def _gathered(
+        self, slab: int, read: Callable[[int, int], NDArray[np.float32]], t: int
+    ) -> NDArray[np.float32]:
+        """Return the rows (row, lane) of a view that a slab needs, as they were prepared."""
+        first_row = (slab + self.lead) * SLAB - self.margin
+        stop = first_row + self.lanes(slab)
+        first, last = self.band_range(slab)
+        parts = []
+        for band in range(first, last + 1):
+            low = max(first_row - band * SLAB, 0)
+            high = min(stop - band * SLAB, SLAB)
+            parts.append(read(t, band)[:, low:high])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
     def _weighted(
         self, slab: int, read: Callable[[int, int], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """Return the weighted projections that a slab needs (tilt, row, lane)."""
-        size, margin, lanes = self._size, self.margin, self.lanes(slab)
+        size = self._size
         length = filter_length(size)
         taper = edge_taper(size, max(4, size // 64))[:, None]
         make, begin = (
             (guarded_rows, GUARD_ROWS) if self.followed else (pad_projections, PAD_ROWS[0])
         )
-        projections = make(len(self.views), OVERSAMPLING * size, lanes)
-        first_row = (slab + self.lead) * SLAB - margin
-        first, last = self.band_range(slab)
+        projections = make(len(self.views), OVERSAMPLING * size, self.lanes(slab))
         for t in range(len(self.views)):
-            parts = []
-            for band in range(first, last + 1):
-                low = max(first_row - band * SLAB, 0)
-                high = min(first_row + lanes - band * SLAB, SLAB)
-                parts.append(read(t, band)[:, low:high])
-            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
             filter_rows(
-                rows * taper,
+                self._gathered(slab, read, t) * taper,
                 self._transfer[t],
                 length,
                 projections[t, begin : begin + OVERSAMPLING * size],
             )
         return projections
 
-    def _rows(self, slab: int, projections: NDArray[np.float32]) -> Runs:
+    def _rows(self, slab: int, read: Callable[[int, int], NDArray[np.float32]]) -> Runs:
         """Return the function of (first height, number) that yields what they are made from."""
+        voxel = self.volume.voxel_size
+        if self.planes is not None:
+            stored = [
+                np.ascontiguousarray(self._gathered(slab, read, t)) for t in range(len(self.views))
+            ]
+            middle = self.volume.first[1] + (slab * SLAB + (SLAB - 1) / 2) * voxel
+            return ComposedRows(self.planes, stored, y=middle, view_shear=self.view_shear).runs
+        projections = self._weighted(slab, read)
         if self.followed is None:
             return partial(sheared_runs, projections, self.view_shear)
-        voxel = self.volume.voxel_size
         followed = FollowedRows(
             projections,
             self.followed,
@@ -326,70 +383,104 @@ class SlabPlan:
 
     def prepare(self, scratch: Path) -> list[Stage]:
         """Return the stage that fills the scratch with aligned bands."""
-        model = self._slab_model
         tasks = [
             Task(
                 f"view/{view}",
-                write_bands,
-                (
-                    self.source,
-                    view,
-                    model.matrix[t],
-                    model.shift[t],
-                    self.bands,
-                    SLAB,
-                    self._mid_plane(t),
-                    scratch,
-                ),
+                _write_view,
+                (self, t, band_file(scratch, view)),
                 scratch=band_file(scratch, view),
             )
             for t, view in enumerate(self.views)
         ]
-        return [Stage("align views", tasks, view_bytes(self.source.shape, self.bands, SLAB))]
+        return [Stage("align views", tasks, self.view_bytes)]
+
+    @property
+    def view_bytes(self) -> int:
+        """Bytes of the arrays of one view's task."""
+        if self.correction is None:
+            return view_bytes(self.source.shape, self.bands, SLAB)
+        grid = self.corrected
+        image = 4 * grid.shape[0] * grid.shape[1]
+        bands = 4 * self.bands.shape[0] * max(map(self._row_count, range(len(self.views))))
+        if self.planes is None:
+            correcting = 2 * image + self.correction.corrected_bytes(grid)
+        else:
+            correcting = image + self.planes.bytes_of(grid.shape[0])
+        return bands + max(view_bytes(self.source.shape, grid, None), correcting)
 
     def stored_layers(self, slab: int, scratch: Path, depth: int) -> Iterator[NDArray[np.float32]]:
         """Yield :meth:`layers` of a slab from the bands in the scratch."""
 
         def read(t: int, band: int) -> NDArray[np.float32]:
-            return read_band(scratch, self.views[t], self.bands, SLAB, band)
+            path = band_file(scratch, self.views[t])
+            return read_band(path, self._row_count(t), SLAB, band)
 
         return self.layers(slab, read, depth)
 
     def align(self, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the aligned bands (band, u, lane) of the raw image of view position `t`."""
+        """Return the aligned bands (band, row, lane) of the raw image of view position `t`.
+
+        Rows are those of u, or of all planes of the view, weighted.
+        """
+        if self.correction is None:
+            return self._aligned(t, image, self.bands, SLAB)
+        grid = self.corrected
+        whole = self._aligned(t, image, grid, grid.shape[0])[0]
+        skip = round((self.bands.first[0] - grid.first[0]) / grid.pixel_size)
+        out = np.zeros((self.bands.shape[0] // SLAB, self._row_count(t), SLAB), np.float32)
+        if self.planes is None:
+            turned = self.correction.corrected(t, np.ascontiguousarray(whole.T), grid)
+            cut_bands(turned.T, skip, out)
+            return out
+        at = 0
+        for rows in self.planes.planes(t, whole, self._transfer[t]):
+            cut_bands(rows, skip, out[:, at : at + len(rows)])
+            at += len(rows)
+        return out
+
+    def _aligned(
+        self, t: int, image: NDArray[np.float32], grid: AlignedGrid, lanes: int
+    ) -> NDArray[np.float32]:
+        """Return the aligned bands (band, u, lane) of a raw image."""
         model = self._slab_model
+        mid_plane = None if self.local is None else self.local.mid_plane(t)
         bands, _ = align_view(
             image,
             self.views[t],
             self.source,
             model.matrix[t],
             model.shift[t],
-            self.bands,
-            SLAB,
-            self._mid_plane(t),
+            grid,
+            lanes,
+            mid_plane,
         )
         return bands
-
-    def _mid_plane(self, t: int) -> MidPlane | None:
-        return None if self.local is None else self.local.mid_plane(t)
 
     def band_range(self, slab: int) -> tuple[int, int]:
         """Return the first and the last band that a slab reads."""
         first = (slab + self.lead) * SLAB - self.margin
         return first // SLAB, (first + self.lanes(slab) - 1) // SLAB
 
+    def _row_count(self, t: int) -> int:
+        """Return the number of rows of a view in the scratch."""
+        return self._size if self.planes is None else self.planes.count(t)
+
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the scratch."""
-        return 4 * len(self.views) * self.bands.shape[0] * self.bands.shape[1]
+        return 4 * self.bands.shape[0] * sum(map(self._row_count, range(len(self.views))))
 
     def bytes_read(self, slab: int) -> int:
         """Return the bytes that a slab reads from the scratch."""
         first, last = self.band_range(slab)
-        return 4 * len(self.views) * (last - first + 1) * SLAB * self._size
+        rows = sum(map(self._row_count, range(len(self.views))))
+        return 4 * (last - first + 1) * SLAB * rows
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the values, for the ledger's plan."""
+        corrected = {}
+        if self.correction is not None:
+            corrected["ctf"] = self.correction.identity() | {"by_height": self.by_height}
         return {
             "step": "reconstruct wbp",
             "numerics": NUMERICS,
@@ -408,4 +499,12 @@ class SlabPlan:
                 for name in ("kind", "cutoff", "falloff", "sirt_like")
             },
             "view_weights": list(self.view_weights),
-        }
+        } | corrected
+
+
+def _write_view(plan: SlabPlan, t: int, path: Path) -> tuple[int, int]:
+    """Align one stored view into its scratch file; return the bytes read and written."""
+    image = plan.source.read(plan.views[t])
+    bands = plan.align(t, image)
+    write_bands(bands, path)
+    return image.nbytes, bands.nbytes

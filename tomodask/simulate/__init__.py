@@ -4,6 +4,8 @@
 * ``specimens``: ready specimens and ready misalignments;
 * ``deformation``: how a specimen deforms with the dose;
 * ``imaging``: what the microscope and the camera make of the projections;
+* ``transfer``, ``heights``, ``ice``: contrast transfer, also where the defocus follows the height,
+  and the ice that is seen through it;
 * ``motion``, ``detector``, ``movies``, ``movie_series``: how it moves while a camera counts;
 * ``movie_files``, ``movie_demo``: movies as files of cameras, with mdoc and gain reference.
 """
@@ -13,7 +15,6 @@ from __future__ import annotations
 from tomodask.simulate.deformation import random_deformation
 from tomodask.simulate.detector import Detector
 from tomodask.simulate.imaging import (
-    ContrastTransfer,
     Imaging,
     SimulatedTiltSeries,
     dose_symmetric_order,
@@ -32,6 +33,7 @@ from tomodask.simulate.movie_series import MovieSeries, simulate_movie_series
 from tomodask.simulate.movies import SimulatedMovie, simulate_movie
 from tomodask.simulate.objects import Ball, Ellipsoid, Gaussian, Phantom, Shell
 from tomodask.simulate.specimens import beads_and_vesicles, random_misalignment
+from tomodask.simulate.transfer import ContrastTransfer
 
 __all__ = [
     "Ball",

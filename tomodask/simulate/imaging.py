@@ -9,112 +9,37 @@ stream of (seed, effect, view), so that leaving one out does not reshuffle the o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import constants, fft, ndimage
 
 from tomodask.errors import ParameterError
+from tomodask.simulate.heights import contrast_at_heights
+from tomodask.simulate.ice import Ice, relative_path, smooth_field
+from tomodask.simulate.transfer import transferred
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomodask.geometry import Projection
     from tomodask.simulate.objects import Phantom
+    from tomodask.simulate.transfer import ContrastTransfer
 
     FloatArray = NDArray[np.float64]
 
 __all__ = [
-    "ContrastTransfer",
     "Imaging",
     "SimulatedTiltSeries",
     "dose_symmetric_order",
-    "relative_path",
     "simulate_tilt_series",
 ]
 
-_ANGSTROM = 1e-10  # m
 # A grid bar before the beam still lets stray electrons through.
 _DARK_TRANSMISSION = 0.02
 # A hot pixel reads this many times the view's mean.
 _HOT_PIXEL_RANGE = (20.0, 100.0)
 # First words of the seeds of the random streams.
 _ICE, _COUNTS, _HOT_PIXELS = range(3)
-
-
-@dataclass(frozen=True, slots=True)
-class ContrastTransfer:
-    """The contrast transfer of one view.
-
-    The sign is such that dense matter, negative in a projection, stays dark at low frequency
-    under positive defocus: the transfer is ``sin(chi + phase_shift + arcsin(amplitude_contrast))``
-    with ``chi = pi lambda k^2 (defocus(theta) - Cs lambda^2 k^2 / 2)``, as in Rohou & Grigorieff
-    (2015), https://doi.org/10.1016/j.jsb.2015.08.008.
-
-    Parameters
-    ----------
-    defocus_u, defocus_v
-        Defocus along the two principal directions at the specimen's origin, A; underfocus positive.
-    astigmatism_angle
-        Direction of U, counter-clockwise from +x of the y-up raw image, degrees.
-    phase_shift
-        Of a phase plate, degrees.
-    voltage
-        kV.
-    spherical_aberration
-        Cs, mm.
-    amplitude_contrast
-        Fraction, 0 to 1, of the whole specimen. Gold scatters beyond the aperture and shows more
-        than protein does: where beads matter, 0.3 gives them about the contrast they have.
-    """
-
-    defocus_u: float
-    defocus_v: float
-    astigmatism_angle: float = 0.0
-    phase_shift: float = 0.0
-    voltage: float = 300.0
-    spherical_aberration: float = 2.7
-    amplitude_contrast: float = 0.07
-
-    @property
-    def wavelength(self) -> float:
-        """Relativistic wavelength of the electrons, A."""
-        energy = self.voltage * 1e3 * constants.e
-        rest = constants.m_e * constants.c**2
-        metres = constants.h * constants.c / np.sqrt(energy * (energy + 2 * rest))
-        return float(metres) / _ANGSTROM
-
-    def transfer(self, frequency_x: ArrayLike, frequency_y: ArrayLike) -> FloatArray:
-        """Return the transfer at spatial frequencies (x, y) of the raw image, 1/A.
-
-        The two are broadcast together; the result is float64, between -1 and 1.
-        """
-        x, y = np.asarray(frequency_x, np.float64), np.asarray(frequency_y, np.float64)
-        squared = x**2 + y**2
-        direction = np.arctan2(y, x) - np.deg2rad(self.astigmatism_angle)
-        defocus = (self.defocus_u + self.defocus_v) / 2 + (
-            self.defocus_u - self.defocus_v
-        ) / 2 * np.cos(2 * direction)
-        aberration = self._aberration * self.wavelength**2 * squared / 2
-        chi = np.pi * self.wavelength * squared * (defocus - aberration)
-        constant = np.deg2rad(self.phase_shift) + np.arcsin(self.amplitude_contrast)
-        transfer: FloatArray = np.sin(chi + constant)
-        return transfer
-
-    def reach(self, pixel_size: float) -> float:
-        """Return how far, in A, the signal of a point spreads in an image of `pixel_size` A.
-
-        It is the shift of the highest frequency, plus four widths of the Fresnel zone, which is
-        the wider of the two in coarse pixels.
-        """
-        lateral = self.wavelength / (2 * pixel_size)
-        defocus = max(abs(self.defocus_u), abs(self.defocus_v))
-        fresnel = float(np.sqrt(self.wavelength * defocus))
-        return defocus * lateral + self._aberration * lateral**3 + 4 * fresnel
-
-    @property
-    def _aberration(self) -> float:
-        return self.spherical_aberration * 1e-3 / _ANGSTROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +63,18 @@ class Imaging:
         real ice is one structure seen from all sides.
     ice_grain
         Standard deviation of the Gaussian that smooths the ice, A.
+    ice_signal
+        Another way to ask for ice: power of its projected density at low frequency, relative to
+        that of the counting noise, one value or one per view. Its scatterers are points, seen
+        through the envelope ``exp(-B k^2 / 4)``. Ice has 0.05 to 0.3; a carbon film some tens.
+    ice_b_factor
+        B of `ice_signal`, A^2.
     ctf
-        One transfer per view; empty leaves it out. It is that of the specimen's origin: the
-        dependence on height is not simulated.
+        One transfer per view, that of the specimen's origin; empty leaves it out.
+    handedness
+        +1 or -1: the defocus at the height w along the beam is that of the origin plus
+        `handedness` times w, and everything is seen through the transfer at its own height, ice
+        throughout its thickness. None shows all of a view through one transfer.
     hot_pixels
         Number of pixels per view, at random places, that read 20 to 100 times the view's mean.
     dark_views
@@ -153,7 +87,10 @@ class Imaging:
     mean_free_path: float = 3950.0
     ice_noise: float = 0.0
     ice_grain: float = 10.0
+    ice_signal: float | tuple[float, ...] = 0.0
+    ice_b_factor: float = 300.0
     ctf: tuple[ContrastTransfer, ...] = ()
+    handedness: Literal[-1, 1] | None = None
     hot_pixels: int = 0
     dark_views: tuple[int, ...] = ()
 
@@ -161,9 +98,15 @@ class Imaging:
         for name in ("exposure", "mean_free_path", "ice_grain"):
             if not getattr(self, name) > 0:
                 raise ParameterError(f"{name} is {getattr(self, name)}; give a positive number")
-        for name in ("ice_thickness", "ice_noise", "hot_pixels"):
-            if not getattr(self, name) >= 0:
+        for name in ("ice_thickness", "ice_noise", "ice_signal", "ice_b_factor", "hot_pixels"):
+            if not np.all(np.asarray(getattr(self, name)) >= 0):
                 raise ParameterError(f"{name} is {getattr(self, name)}; give zero or more")
+        if self.ice_noise > 0 and np.any(np.asarray(self.ice_signal) > 0):
+            raise ParameterError("ice_noise and ice_signal both ask for ice; give one of them")
+        if self.handedness not in (None, -1, 1):
+            raise ParameterError(f"handedness is {self.handedness}; give +1, -1 or None")
+        if self.handedness is not None and not self.ctf:
+            raise ParameterError("handedness says how the defocus changes; give ctf as well")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -299,6 +242,8 @@ def simulate_tilt_series(
         raise ParameterError(f"order must hold each of 0 to {views - 1} once")
     if imaging.ctf:
         _per_view("ctf", np.empty(len(imaging.ctf)), views)
+    if np.ndim(imaging.ice_signal):
+        _per_view("ice_signal", np.array(imaging.ice_signal), views)
     dark = np.zeros(views, bool)
     for view in imaging.dark_views:
         if not 0 <= view < views:
@@ -306,26 +251,24 @@ def simulate_tilt_series(
         dark[view] = True
 
     path_length = relative_path(projection)
+    signal = np.broadcast_to(np.asarray(imaging.ice_signal, np.float64), views)
     images = np.empty((views, *shape), np.float32)
     hot_pixels = []
     for view in range(views):
-        ctf = imaging.ctf[view] if imaging.ctf else None
-        margin = 0 if ctf is None else int(np.ceil(ctf.reach(pixel_size) / pixel_size))
-        # The margin holds what the transfer spreads into the image, and keeps its own wrap outside.
-        field = (shape[0] + 2 * margin, shape[1] + 2 * margin)
-        contrast = phantom.project(
-            projection[[view]], field, pixel_size=pixel_size, supersample=supersample
-        )[0].astype(np.float64)
-        if imaging.ice_noise > 0:
-            deviation = imaging.ice_noise * np.sqrt(path_length[view])
-            grain = imaging.ice_grain / pixel_size
-            contrast += _ice(np.random.default_rng([seed, _ICE, view]), field, grain, deviation)
-        if ctf is not None:
-            contrast = _transferred(contrast, ctf, pixel_size)
-        contrast = contrast[margin : margin + shape[0], margin : margin + shape[1]]
-
         attenuation = imaging.ice_thickness * path_length[view] / imaging.mean_free_path
         electrons = imaging.exposure * pixel_size**2 * np.exp(-attenuation)
+        contrast = _Contrast(
+            phantom=phantom,
+            projection=projection[[view]],
+            pixel_size=pixel_size,
+            supersample=supersample,
+            imaging=imaging,
+            ctf=imaging.ctf[view] if imaging.ctf else None,
+            path=float(path_length[view]),
+            white=float(np.sqrt(signal[view] / electrons)),
+            seed=(seed, _ICE, view),
+        ).image(shape)
+
         if dark[view]:
             electrons *= _DARK_TRANSMISSION
         counts = electrons * np.maximum(1 + contrast, 0)
@@ -355,31 +298,75 @@ def _per_view(name: str, values: NDArray[Any], views: int) -> NDArray[Any]:
     return values
 
 
-def relative_path(projection: Projection) -> FloatArray:
-    """Return the (tilt,) lengths of the beam's path through a slab, in thicknesses of it."""
-    view = projection.view_matrix()
-    beam = np.cross(view[:, 0], view[:, 1])
-    path: FloatArray = np.linalg.norm(beam, axis=1) / np.abs(beam[:, 2])
-    return path
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contrast:
+    """The contrast of a view, before counting.
 
+    path
+        Of the beam through the ice, in thicknesses.
+    white
+        Standard deviation in a pixel of the scatterers that `ice_signal` asks for.
+    seed
+        Of the ice.
+    """
 
-def _ice(
-    rng: np.random.Generator, shape: tuple[int, int], grain: float, deviation: float
-) -> FloatArray:
-    """Return a random field of the given grain (pixels) and standard deviation."""
-    field = ndimage.gaussian_filter(rng.standard_normal(shape), grain, mode="wrap")
-    smooth: FloatArray = field * (deviation / field.std())
-    return smooth
+    phantom: Phantom
+    projection: Projection
+    pixel_size: float
+    supersample: int
+    imaging: Imaging
+    ctf: ContrastTransfer | None
+    path: float
+    white: float
+    seed: tuple[int, ...]
 
+    def image(self, shape: tuple[int, int]) -> FloatArray:
+        """Return the (y, x) contrast."""
+        if self.ctf is not None and self.imaging.handedness is not None:
+            return contrast_at_heights(
+                self.phantom,
+                self.projection,
+                shape,
+                pixel_size=self.pixel_size,
+                ctf=self.ctf,
+                handedness=self.imaging.handedness,
+                supersample=self.supersample,
+                ice=self._ice(shape),
+                ice_path=self.imaging.ice_thickness * self.path,
+                rng=np.random.default_rng(self.seed),
+            )
+        reach = 0.0 if self.ctf is None else self.ctf.reach(self.pixel_size)
+        margin = int(np.ceil(reach / self.pixel_size))
+        # The margin holds what the transfer spreads into the image, and keeps its own wrap outside.
+        field = (shape[0] + 2 * margin, shape[1] + 2 * margin)
+        contrast = self._specimen(field)
+        if self.ctf is not None:
+            contrast = transferred(contrast, self.ctf, self.pixel_size)
+        return contrast[margin : margin + shape[0], margin : margin + shape[1]]
 
-def _transferred(image: FloatArray, ctf: ContrastTransfer, pixel_size: float) -> FloatArray:
-    """Return a (y, x) image seen through a transfer; it wraps around at the edges."""
-    rows, columns = image.shape
-    transfer = ctf.transfer(
-        fft.rfftfreq(columns, pixel_size)[None, :], fft.fftfreq(rows, pixel_size)[:, None]
-    )
-    seen: FloatArray = fft.irfft2(fft.rfft2(image) * transfer, s=image.shape)
-    return seen
+    def _specimen(self, field: tuple[int, int]) -> FloatArray:
+        """Return the projected density, with the ice."""
+        density: FloatArray = self.phantom.project(
+            self.projection, field, pixel_size=self.pixel_size, supersample=self.supersample
+        )[0].astype(np.float64)
+        if self.white > 0:
+            ice = Ice(self.white, self.imaging.ice_b_factor)
+            density += ice.image(np.random.default_rng(self.seed), field, self.pixel_size)
+        elif self.imaging.ice_noise > 0:
+            grain = self.imaging.ice_grain / self.pixel_size
+            density += smooth_field(np.random.default_rng(self.seed), field, grain, self._deviation)
+        return density
+
+    def _ice(self, shape: tuple[int, int]) -> Ice | None:
+        if self.white > 0:
+            return Ice(self.white, self.imaging.ice_b_factor)
+        if self.imaging.ice_noise > 0:
+            return Ice.of_grain(self.imaging.ice_grain, self._deviation, shape, self.pixel_size)
+        return None
+
+    @property
+    def _deviation(self) -> float:
+        return float(self.imaging.ice_noise * np.sqrt(self.path))
 
 
 def _add_hot_pixels(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomodask.simulate.imaging import ContrastTransfer, Imaging
+from tomodask.simulate.imaging import Imaging
 from tomodask.simulate.movie_files import write_movie_series
 from tomodask.simulate.movie_series import simulate_movie_series
 from tomodask.simulate.specimens import beads_and_vesicles, random_misalignment
+from tomodask.simulate.transfer import ContrastTransfer
 
 if TYPE_CHECKING:
     from os import PathLike

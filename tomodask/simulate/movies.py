@@ -18,7 +18,8 @@ from tomodask.errors import ParameterError
 from tomodask.geometry import centred_coordinates
 from tomodask.simulate._displaced import displaced_image, spline_coefficients
 from tomodask.simulate.detector import Detector
-from tomodask.simulate.imaging import Imaging, relative_path
+from tomodask.simulate.ice import relative_path
+from tomodask.simulate.imaging import Imaging
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -379,6 +380,11 @@ def _check(
         raise ParameterError(
             "hot_pixels and dark_views are of tilt series of images; a movie has its detector's "
             "hot pixels, x_rays and transmission"
+        )
+    if imaging.handedness is not None or np.any(np.asarray(imaging.ice_signal) > 0):
+        raise ParameterError(
+            "handedness and ice_signal are of tilt series of images; a movie shows a view through "
+            "one transfer, and has ice_noise"
         )
     if local is not None and (local.shape != shape or len(local.growth) != frames):
         raise ParameterError(

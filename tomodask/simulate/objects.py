@@ -15,10 +15,12 @@ from tomodask.errors import ParameterError
 from tomodask.simulate.profiles import CONE, NORMAL, UNIFORM, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
     from tomodask.geometry import Projection, VolumeGrid
-    from tomodask.simulate.profiles import Profile
+    from tomodask.simulate.profiles import Plane, Profile
 
     FloatArray = NDArray[np.float64]
     Vector = tuple[float, float, float]
@@ -233,10 +235,7 @@ class Phantom:
         _require_positive("pixel size", pixel_size)
         _require_positive("supersample", supersample)
         parts = self._parts()
-        linear = projection.image_matrix() @ projection.view_matrix()[:, :2]
-        centres = np.array([part.centre for part in parts]).reshape(-1, 3)
-        # A local field moves every part as a whole, by what it is at the part's centre.
-        shift = projection.project(centres) - np.einsum("tij,pj->tpi", linear, centres)
+        linear, shift = _maps(parts, projection)
         images = np.empty((len(projection), *shape), np.float32)
         image = np.empty(shape)
         for view in range(len(projection)):
@@ -245,6 +244,86 @@ class Phantom:
                 part.add_projection(image, linear[view], at, pixel_size, supersample)
             images[view] = image
         return images
+
+    def planes(
+        self,
+        projection: Projection,
+        shape: tuple[int, int],
+        *,
+        pixel_size: float,
+        spacing: float,
+        supersample: int = 2,
+    ) -> Iterator[tuple[int, FloatArray]]:
+        """Yield the exact projection of one view, divided by height along the beam.
+
+        What lies between two planes of height is divided between them with weights linear in the
+        height: whatever is a linear function of the height is kept, and the sum of all planes is
+        the projection.
+
+        Parameters
+        ----------
+        projection
+            Of one view.
+        shape, pixel_size, supersample
+            As for :meth:`project`.
+        spacing
+            Of the planes, A.
+
+        Yields
+        ------
+        The plane's index j, for the height ``j spacing`` above the specimen's origin, from the
+        lowest up; and its (y, x) float64 image, which the next step overwrites. Planes without
+        anything are left out.
+
+        Raises
+        ------
+        ParameterError
+            If a size is not positive, or the projection is not of one view.
+        """
+        _require_positive("image size", min(shape))
+        _require_positive("pixel size", pixel_size)
+        _require_positive("spacing of planes", spacing)
+        _require_positive("supersample", supersample)
+        if len(projection) != 1:
+            raise ParameterError(f"planes are of one view, the projection has {len(projection)}")
+        parts = self._parts()
+        linear, shift = _maps(parts, projection)
+        height = projection.view_matrix()[0, 2]
+        waiting = sorted(
+            zip(parts, shift[0], strict=True),
+            key=lambda one: one[0].plane_range(height, spacing)[0],
+            reverse=True,
+        )
+        at_work: list[Iterator[Plane]] = []
+        image = np.empty(shape)
+        plane = 0
+        while waiting or at_work:
+            if not at_work:
+                plane = waiting[-1][0].plane_range(height, spacing)[0]
+            while waiting and waiting[-1][0].plane_range(height, spacing)[0] == plane:
+                part, at = waiting.pop()
+                at_work.append(
+                    part.planes(
+                        shape,
+                        linear[0],
+                        at,
+                        pixel_size,
+                        supersample,
+                        height=height,
+                        spacing=spacing,
+                    )
+                )
+            image[:] = 0
+            kept = []
+            for one in at_work:
+                share = next(one, None)
+                if share is not None:
+                    image[share.rows, share.columns] += share.values
+                    kept.append(one)
+            at_work = kept
+            if at_work:
+                yield plane, image
+            plane += 1
 
     def density(self, grid: VolumeGrid, *, supersample: int = 2) -> NDArray[np.float32]:
         """Return the true tomogram.
@@ -291,6 +370,15 @@ class Phantom:
 
     def _parts(self) -> list[Part]:
         return [part for item in self.objects for part in item.parts()]
+
+
+def _maps(parts: list[Part], projection: Projection) -> tuple[FloatArray, FloatArray]:
+    """Return the (tilt, 2, 3) maps from the specimen to raw (x, y), and each part's (tilt, 2)."""
+    linear = projection.image_matrix() @ projection.view_matrix()[:, :2]
+    centres = np.array([part.centre for part in parts]).reshape(-1, 3)
+    # A local field moves every part as a whole, by what it is at the part's centre.
+    shift = projection.project(centres) - np.einsum("tij,pj->tpi", linear, centres)
+    return linear, shift
 
 
 def _part(profile: Profile, centre: Vector, axes: FloatArray, amplitude: float) -> Part:

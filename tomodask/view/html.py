@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomodask.model import views_of
+from tomodask.model.ctf_facts import ctf_facts
+from tomodask.view.ctf_words import ctf_rows
 from tomodask.view.slices import voxel_size
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def series_text(tree: xr.DataTree) -> str:
 def _parts(tree: xr.DataTree) -> list[Part]:
     series = views_of(tree)
     parts = [(f"Tilt series {tree.name or ''}".rstrip(), _series_rows(series))]
+    if "ctf" in tree.children:
+        parts.append(("CTF", ctf_rows(ctf_facts(tree["ctf"].to_dataset()))))
     for title, group, describe in (
         ("Alignments", "alignments", _alignment_words),
         ("Tomograms", "tomograms", _tomogram_words),

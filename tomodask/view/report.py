@@ -20,7 +20,7 @@ __all__ = ["series_png"]
 
 
 def series_png(series: xr.DataTree, out: str | Path) -> Path:
-    """Write a picture of a series: its views, what was left out and why, motion, intensity, scores.
+    """Write a picture of a series: its views, what was left out and why, motion, scores, defocus.
 
     Parameters
     ----------
@@ -43,6 +43,7 @@ def series_png(series: xr.DataTree, out: str | Path) -> Path:
     views = xr.Dataset({"images": stack}, attrs=dict(tilt_series_of(series).attrs))
     motion = series["motion"].to_dataset() if "motion" in series.children else None
     curation = series["curation"].to_dataset() if "curation" in series.children else None
+    ctf = series["ctf"].to_dataset() if "ctf" in series.children else None
     curves: dict[str, NDArray[np.float64]] = {}
     intensity = expected = None
     if curation is not None and "mean" in curation:
@@ -56,4 +57,5 @@ def series_png(series: xr.DataTree, out: str | Path) -> Path:
         intensity=intensity,
         expected=expected,
         curves=curves,
+        ctf=ctf,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from tomodask.engine.files import write_whole
 from tomodask.errors import DataError
+from tomodask.model.ctf_facts import trusted_views
 from tomodask.view.plots import add_label
 from tomodask.view.slices import contrast_limits, reduced
 
@@ -47,8 +48,9 @@ def series_picture(
     intensity: ArrayLike | None = None,
     expected: ArrayLike | None = None,
     curves: Mapping[str, ArrayLike] | None = None,
+    ctf: xr.Dataset | None = None,
 ) -> Path:
-    """Write a picture of a series: its views, their motion, intensity and scores.
+    """Write a picture of a series: its views, their motion, intensity, scores and defocus.
 
     The views are in order of their tilt, each with a grey scale of its own; those that are left
     out are framed in red, named in a word, and listed below with the whole reason. The plots
@@ -70,6 +72,8 @@ def series_picture(
         (tilt,) mean of each view, and what the law of the ice's thickness expects.
     curves
         (tilt,) values by name, drawn together: correlations and scores, which lie in 0 to 1.
+    ctf
+        The contrast transfer of the views.
 
     Returns
     -------
@@ -106,6 +110,9 @@ def series_picture(
         plots.append(lambda ax: _plot_intensity(ax, mean, law, angles, included))
     if curves:
         plots.append(lambda ax: _plot_curves(ax, curves, angles, included))
+
+    if ctf is not None:
+        plots.append(lambda ax: _plot_defocus(ax, ctf, angles, included))
 
     text = len(lines) * _LINE + (_MARGIN if lines else 0)
     height = 2 * _LINE + rows * high + text + (_PLOTS if plots else 0) + _MARGIN
@@ -278,6 +285,20 @@ def _plot_curves(ax: Axes, curves: Mapping[str, ArrayLike], angles: Image, inclu
         ax.plot(angles[order], values[order], ".-", color=f"C{number}", linewidth=1, label=name)
         ax.plot(angles[~included], values[~included], "x", color=_EXCLUDED)
     ax.set(xlabel="tilt angle (degrees)")
+    _add_legend(ax)
+
+
+def _plot_defocus(ax: Axes, ctf: xr.Dataset, angles: Image, included: Image) -> None:
+    """Plot the mean defocus of the views; hollow where it is not to be trusted."""
+    defocus = (ctf["defocus_u"].values + ctf["defocus_v"].values) / 2e4
+    doubtful = included & ~trusted_views(ctf)
+    _scatter(ax, np.where(doubtful, np.nan, defocus), angles, included)
+    if doubtful.any():
+        ax.plot(
+            angles[doubtful], defocus[doubtful], "o", color=_INCLUDED, markersize=4,
+            markerfacecolor="none", label="not to be trusted",
+        )  # fmt: skip
+    ax.set(ylabel="mean defocus (µm)")
     _add_legend(ax)
 
 

@@ -1,0 +1,497 @@
+"""How well contrast transfer is undone in a thick specimen: Fourier shell correlations (FSC).
+
+Run ``python -m benchmarks.ctf_correction_accuracy``. Particles lie in the outer 50 nm and in the
+middle of a specimen 300 nm thick, and are simulated with a defocus that follows the height
+(`tomodask.simulate`, both hands), and as their twins, which have the transfer of the middle at all
+heights and are corrected by that: nothing does better than the twin.
+
+Truth is the reconstruction of the same views without any contrast transfer, so that what the
+missing wedge and the few views hide is hidden in both; and each particle has a series of its own.
+Beyond the resolution at which views overlap (diameter over angle), a view's back-projection is as
+strong all along the beam as in the particle, so that in one series a particle lies among the streaks
+of those before and behind it. These belong to other heights, and no correction at the height of
+the particle is theirs.
+
+What a perfect correction can reach follows from the transfers: over all views, a factor f of the
+transfer c correlates with the truth by mean(f c) / rms(f c); 0.90 for flipped phases.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import scipy.fft
+from threadpoolctl import threadpool_limits
+
+import tomodask as td
+from benchmarks.inputs import temporary_folder, tilts
+from benchmarks.report import run, table
+from tomodask.errors import TomodaskWarning
+from tomodask.geometry import Projection
+from tomodask.io.mrc_writer import MrcWriter
+from tomodask.kernels.ctf import Correction, Optics, Transfer
+from tomodask.model import alignment_dataset, ctf_dataset
+from tomodask.simulate import (
+    ContrastTransfer,
+    Gaussian,
+    Imaging,
+    Phantom,
+    simulate_tilt_series,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    Images = NDArray[np.float32]
+
+__all__ = ["SIZES", "Outcome", "Size", "Specimen", "attainable", "report", "specimen"]
+
+Group = Literal["outer", "middle"]
+
+#: Pixel, which is a voxel, A; exposure of a view, e/A^2; tilt axis, degrees.
+PIXEL, EXPOSURE, AXIS = 2.0, 3.0, -85.0
+#: The band of the gain, A.
+BAND = (12.0, 6.0)
+#: And where the twin's FSC is above this.
+_SEEN = 0.2
+#: Shells are measured where the mean of the squared transfer is above this.
+LEAST = 0.1
+_BLOBS = 40
+_SIGMA = (1.5, 3.0)
+_RADIUS = (75.0, 125.0)
+#: Density of a blob, per A: a particle has the contrast of a protein of its size, about.
+_DENSITY = -0.06
+#: The mask is 1 up to so far beyond a particle, and falls to 0 over as much, A.
+_RIM = 30.0
+#: Particles lie as far as this from the tilt axis along x, A.
+_SIDE = 400.0
+#: Height of the outer layers, A.
+_LAYER = 500.0
+#: By name, how the transfer is undone: without noise, then with.
+_NOISE_FREE = {
+    "phase-flip": Correction("phase-flip"),
+    "wiener, snr 1000": Correction("wiener", 1e3),
+}
+_NOISY = {"phase-flip": Correction("phase-flip"), "wiener, snr 1": Correction("wiener", 1.0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Thickness and edge of a particle's box, voxels; (y, x) of an aligned image; views; particles.
+
+    Parameters
+    ----------
+    particles
+        Of each of the outer layers; there are half as many in the middle.
+    """
+
+    thickness: int = 1500
+    box: int = 160
+    image: tuple[int, int] = (400, 1760)
+    views: int = 41
+    particles: int = 4
+    shells: int = 40
+    hands: tuple[Literal[-1, 1], ...] = (1, -1)
+
+    def groups(self) -> Iterator[tuple[Group, float]]:
+        """Give the group of each particle, and the sign of its height."""
+        for _ in range(self.particles):
+            yield from (("outer", 1.0), ("outer", -1.0))
+        for _ in range((self.particles + 1) // 2):
+            yield "middle", 0.0
+
+
+SIZES = {
+    "full": Size(),
+    "small": Size(particles=1, hands=(1,)),
+    "tiny": Size(
+        thickness=700, box=128, image=(360, 900), views=9, particles=1, shells=16, hands=(1,)
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specimen:
+    """A particle, how it is seen, and through which transfer.
+
+    Parameters
+    ----------
+    group
+        Where in the specimen it lies.
+    centre
+        (x, y, z), A.
+    radius
+        A.
+    phantom, projection, ctf
+        As simulated; the transfers are those at the specimen's origin.
+    """
+
+    group: Group
+    centre: FloatArray
+    radius: float
+    phantom: Phantom
+    projection: Projection
+    ctf: tuple[ContrastTransfer, ...]
+
+    def transfers(self) -> list[Transfer]:
+        """Return the transfers as the package's corrections know them."""
+        return [
+            Transfer(
+                Optics(one.voltage, one.spherical_aberration, one.amplitude_contrast),
+                one.defocus_u,
+                one.defocus_v,
+                one.astigmatism_angle,
+            )
+            for one in self.ctf
+        ]
+
+    def table(self, handedness: int) -> xr.Dataset:
+        """Return the transfers as a table of a series, at the place where the origin is seen."""
+        first = self.ctf[0]
+        return ctf_dataset(
+            Optics(first.voltage, first.spherical_aberration, first.amplitude_contrast),
+            method="imported",
+            handedness=handedness,
+            defocus_u=[one.defocus_u for one in self.ctf],
+            defocus_v=[one.defocus_v for one in self.ctf],
+            astigmatism_angle=[one.astigmatism_angle for one in self.ctf],
+            phase_shift=np.zeros(len(self.ctf)),
+            reference_x=self.projection.shift[:, 0],
+            reference_y=self.projection.shift[:, 1],
+        )
+
+
+def specimen(size: Size, number: int, group: Group, sign: float) -> Specimen:
+    """Return a particle of fine structure, seen about 3 um underfocus."""
+    rng = np.random.default_rng([81, number])
+    radius = float(rng.uniform(*_RADIUS))
+    half = size.thickness * PIXEL / 2
+    height = sign * rng.uniform(half - _LAYER, half - radius) if sign else rng.uniform(-100, 100)
+    centre = np.array([rng.uniform(-_SIDE, _SIDE), rng.uniform(-20, 20), height])
+    offset = rng.standard_normal((_BLOBS, 3))
+    offset /= np.linalg.norm(offset, axis=1, keepdims=True)
+    offset *= radius * rng.random((_BLOBS, 1)) ** (1 / 3)
+    blobs = []
+    for place in offset + centre:
+        x, y, z = (float(value) for value in place)
+        blobs.append(Gaussian((x, y, z), float(rng.uniform(*_SIGMA)), _DENSITY))
+    # All particles are of one specimen, recorded once.
+    recorded = np.random.default_rng(83)
+    defocus = 30000 + recorded.normal(0, 1500, size.views)
+    return Specimen(
+        group=group,
+        centre=centre,
+        radius=radius,
+        phantom=Phantom(tuple(blobs)),
+        projection=Projection.create(
+            tilts(size.views), tilt_axis_angle=AXIS, shift=recorded.normal(0, 30, (size.views, 2))
+        ),
+        ctf=tuple(ContrastTransfer(mean + 150, mean - 150, 20.0) for mean in defocus),
+    )
+
+
+def simulated(made: Specimen, size: Size, handedness: int | None, *, ctf: bool = True) -> Images:
+    """Return the expected counts of all views, without noise."""
+    return simulate_tilt_series(
+        made.phantom,
+        made.projection,
+        (size.image[1], size.image[0]),  # the axis lies along x
+        pixel_size=PIXEL,
+        imaging=Imaging(
+            exposure=EXPOSURE,
+            counting_noise=False,
+            ctf=made.ctf if ctf else (),
+            handedness=handedness,  # type: ignore[arg-type]
+        ),
+        supersample=1,
+    ).images
+
+
+def counted(images: Images) -> Images:
+    """Return images in counted electrons."""
+    rng = np.random.default_rng(82)
+    return rng.poisson(images).astype(np.float32)
+
+
+def corrected_as_a_whole(images: Images, made: Specimen, correction: Correction) -> Images:
+    """Return images of which each has one transfer, undone by it."""
+    rows, columns = images.shape[1:]
+    y, x = scipy.fft.fftfreq(rows, PIXEL)[:, None], scipy.fft.rfftfreq(columns, PIXEL)[None, :]
+    done = np.empty_like(images)
+    for view, transfer in enumerate(made.transfers()):
+        spectrum = scipy.fft.rfft2(images[view] - images[view].mean())
+        spectrum *= correction.factor(transfer.values(x, y)).astype(np.float32)
+        done[view] = scipy.fft.irfft2(spectrum, s=(rows, columns))
+    return done
+
+
+def stored(images: Images, made: Specimen, path: Path) -> xr.DataTree:
+    """Return the images as a series of a store."""
+    stack = path.with_suffix(".mrc")
+    with MrcWriter(stack, shape=images.shape, voxel_size=PIXEL, kind="stack") as writer:
+        for image in images:
+            writer.write(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TomodaskWarning)
+        td.import_stack(
+            stack, path, tilt_angles=list(made.projection.tilt_angle), tilt_axis=AXIS, workers=1
+        )
+    stack.unlink()
+    return td.open(path)
+
+
+class Bench:
+    """Reconstructs a particle from its series, and compares it with the truth."""
+
+    def __init__(self, made: Specimen, size: Size, folder: Path) -> None:
+        self.made, self.size = made, size
+        self._folder = folder
+        self._alignment = alignment_dataset(made.projection, method="true")
+        self._mask, self._shell = self._geometry()
+        self._true = self._spectrum(self.stored(simulated(made, size, None, ctf=False), "free"))
+
+    def stored(self, images: Images, name: str) -> xr.DataTree:
+        """Return a series of these images."""
+        return stored(images, self.made, self._folder / f"{name}.zarr")
+
+    def sums(
+        self,
+        series: xr.DataTree,
+        ctf: Literal["none", "2d", "3d"],
+        correction: Correction | None = None,
+        handedness: int = 1,
+    ) -> FloatArray:
+        """Return the (3, shell) sums of a reconstruction's spectrum of which its FSC is made."""
+        options: dict[str, object] = {}
+        if correction is not None:
+            options = {
+                "ctf": ctf,
+                "ctf_table": self.made.table(handedness),
+                "correction": correction.method,
+                "snr": correction.snr,
+            }
+        found, true = self._spectrum(series, **options), self._true
+        return np.array(
+            [
+                np.bincount(self._shell, values.ravel(), self.size.shells + 1)[: self.size.shells]
+                for values in (
+                    (found * true.conj()).real,
+                    np.abs(found) ** 2,
+                    np.abs(true) ** 2,
+                )
+            ]
+        )
+
+    def _ranges(self) -> dict[str, tuple[int, int]]:
+        """Return the voxels of the box, whose middle is a voxel's corner near the particle's."""
+        full = {"x": self.size.image[1], "y": self.size.image[0], "z": self.size.thickness}
+        ranges = {}
+        for (axis, count), at in zip(full.items(), self.made.centre, strict=True):
+            middle = round(at / PIXEL + count / 2)
+            first = min(max(middle - self.size.box // 2, 0), count - self.size.box)
+            ranges[f"{axis}_range"] = (first, first + self.size.box)
+        return ranges
+
+    def _geometry(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the mask of the particle in its box, and the shell of each frequency."""
+        size, ranges = self.size, self._ranges()
+        full = {"x": size.image[1], "y": size.image[0], "z": size.thickness}
+        away = [
+            (np.arange(*ranges[f"{axis}_range"]) - (full[axis] - 1) / 2) * PIXEL - at
+            for axis, at in zip("xyz", self.made.centre, strict=True)
+        ]
+        x, y, z = away[0], away[1][:, None], away[2][:, None, None]
+        beyond = np.sqrt(x**2 + y**2 + z**2) - self.made.radius - _RIM
+        mask = (1 + np.cos(np.pi * np.clip(beyond / _RIM, 0, 1))) / 2
+        k = scipy.fft.fftfreq(size.box)
+        half = scipy.fft.rfftfreq(size.box)
+        radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + half**2)
+        shell = np.minimum(radius * 2 * size.shells, size.shells).astype(np.int64)
+        return mask.astype(np.float32), shell.ravel()
+
+    def _spectrum(self, series: xr.DataTree, **options: object) -> NDArray[np.complex64]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TomodaskWarning)
+            volume = td.reconstruct(
+                series,
+                thickness=self.size.thickness,
+                alignment=self._alignment,
+                radial=(0.5, 0.0),
+                **self._ranges(),
+                **options,  # type: ignore[arg-type]
+            )
+            values = volume.compute(scheduler="synchronous").values
+        spectrum: NDArray[np.complex64] = scipy.fft.rfftn(values * self._mask, workers=1)
+        return spectrum
+
+
+def attainable(made: Specimen, size: Size, correction: Correction) -> tuple[FloatArray, FloatArray]:
+    """Return, for each shell, the mean squared transfer and what a perfect correction reaches."""
+    angle = np.arange(24) * np.pi / 24
+    fine = (np.arange(size.shells * 8) + 0.5) / (size.shells * 8) / (2 * PIXEL)
+    x, y = fine[:, None] * np.cos(angle), fine[:, None] * np.sin(angle)
+    transfer = np.stack([one.values(x, y) for one in made.transfers()])
+    seen = correction.factor(transfer) * transfer
+
+    def of_shells(values: FloatArray) -> FloatArray:
+        means: FloatArray = values.mean(axis=(0, 2)).reshape(size.shells, 8).mean(axis=1)
+        return means
+
+    return of_shells(transfer**2), of_shells(seen) / np.sqrt(of_shells(seen**2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a way of correction comes to, of all particles of a group.
+
+    Parameters
+    ----------
+    name, correction
+        Of the way.
+    sums
+        (3, 3, shell): in 2-D, in 3-D and of the twin, the sums of `Bench.sums`.
+    """
+
+    name: str
+    correction: Correction
+    sums: dict[Group, FloatArray]
+
+    def fsc(self, group: Group) -> FloatArray:
+        """Return the (3, shell) FSC in 2-D, in 3-D and of the twin."""
+        sums = self.sums[group]
+        found: FloatArray = sums[:, 0] / np.sqrt(sums[:, 1] * sums[:, 2])
+        return found
+
+
+def outcomes(bench: Bench) -> Iterator[Outcome]:
+    """Give what each way of correction comes to for one particle."""
+    size, made = bench.size, bench.made
+    whole = simulated(made, size, None)
+    tilted = {hand: simulated(made, size, hand) for hand in size.hands}
+    for kind, ways in (("noise-free", _NOISE_FREE), ("noisy", _NOISY)):
+        draw = counted if kind == "noisy" else np.asarray
+        twins = {}
+        for name, way in ways.items():
+            done = corrected_as_a_whole(draw(whole), made, way)
+            twins[name] = bench.sums(bench.stored(done, f"twin, {kind}, {name}"), "none")
+        for hand, images in tilted.items():
+            series = bench.stored(draw(images), f"{kind} {hand}")
+            for name, way in ways.items():
+                flat = bench.sums(series, "2d", way, hand)
+                deep = bench.sums(series, "3d", way, hand)
+                sums = np.stack([flat, deep, twins[name]])
+                yield Outcome(f"{kind}, {name}, hand {hand:+d}", way, {made.group: sums})
+
+
+def pooled(found: list[Outcome]) -> list[Outcome]:
+    """Return outcomes of the same way with the sums of all particles of each group."""
+    ways: dict[str, Outcome] = {}
+    for one in found:
+        kept = ways.setdefault(one.name, Outcome(one.name, one.correction, {}))
+        for group, sums in one.sums.items():
+            kept.sums[group] = kept.sums.get(group, np.zeros_like(sums)) + sums
+    return list(ways.values())
+
+
+def frequencies(size: Size) -> FloatArray:
+    """Return the middles of the shells, 1/A."""
+    middles: FloatArray = (np.arange(size.shells) + 0.5) / size.shells / (2 * PIXEL)
+    return middles
+
+
+def summary(one: Outcome, made: Specimen, size: Size) -> list[tuple[object, ...]]:
+    """Return the rows of a way of correction: least FSC, ratio to the twin, and the gain."""
+    squared, best = attainable(made, size, one.correction)
+    k = frequencies(size)
+    band = (k > 1 / BAND[0]) & (k < 1 / BAND[1])
+    rows: list[tuple[object, ...]] = []
+    for group in one.sums:
+        flat, deep, twin = fsc = one.fsc(group)
+        # Where noise has left hardly anything, ratios mean nothing.
+        seen = (squared > LEAST) & (k > 1 / 100) & (twin > _SEEN)
+        means = fsc[:, band].mean(axis=1)
+        gain = (means[1] - means[0]) / (means[2] - means[0])
+        rows.append(
+            (
+                one.name,
+                group,
+                *(f"{values[seen].min():.3f}" for values in (flat, deep, twin, best)),
+                f"{(deep / twin)[seen].min():.3f}",
+                f"{(deep / twin)[seen].mean():.3f}",
+                *(f"{value:.3f}" for value in means),
+                f"{100 * gain:.0f} %",
+            )
+        )
+    return rows
+
+
+def shells(one: Outcome, made: Specimen, size: Size) -> str:
+    """Return a table of a way of correction by shells."""
+    squared, best = attainable(made, size, one.correction)
+    step = max(size.shells // 20, 1)
+    fsc = np.concatenate([one.fsc(group) for group in one.sums])
+    rows = [
+        (f"{1 / k:.1f}", f"{squared[shell]:.2f}", f"{best[shell]:.3f}")
+        + tuple(f"{value:.3f}" for value in fsc[:, shell])
+        for shell, k in enumerate(frequencies(size))
+        if shell % step == step // 2
+    ]
+    names = [f"{group}: {way}" for group in one.sums for way in ("2-D", "3-D", "twin")]
+    return table(f"{one.name}: FSC by shell", ("A", "mean CTF^2", "best", *names), rows)
+
+
+def plot(found: list[Outcome], made: Specimen, size: Size, path: Path) -> None:
+    """Draw the FSC, a column for each way and a row for each group."""
+    from matplotlib.figure import Figure
+
+    k = frequencies(size)
+    groups = list(found[0].sums)
+    figure = Figure(figsize=(5 * len(found), 4 * len(groups)), layout="constrained")
+    grid = figure.subplots(len(groups), len(found), squeeze=False)
+    for column, one in enumerate(found):
+        squared, best = attainable(made, size, one.correction)
+        for row, group in enumerate(groups):
+            axes = grid[row, column]
+            axes.plot(k, squared, color="0.8", label="mean CTF^2")
+            axes.plot(k, best, "k:", label="best there is")
+            for name, fsc in zip(("2-D", "3-D", "twin"), one.fsc(group), strict=True):
+                axes.plot(k, fsc, label=name)
+            axes.set(title=f"{one.name}, {group}", xlabel="1/A", ylim=(0, 1.02))
+            axes.legend()
+    figure.savefig(path)
+
+
+def report(size: Size, folder: Path | None = None, picture: str | None = None) -> str:
+    """Return the tables; the FSC are drawn to a file where one is named."""
+    found: list[Outcome] = []
+    needed = 16 * 4 * size.views * int(np.prod(size.image))
+    for number, (group, sign) in enumerate(size.groups()):
+        made = specimen(size, number, group, sign)
+        with threadpool_limits(1), temporary_folder(needed, folder) as place:
+            for one in outcomes(Bench(made, size, place)):
+                found.append(one)
+                print(number, *summary(one, made, size)[0], sep=" | ", flush=True)
+    ways = pooled(found)
+    least = ("least FSC: 2-D", "3-D", "twin", "best there is", "3-D / twin: least", "mean")
+    means = tuple(f"{BAND[0]:g}-{BAND[1]:g} A: {way}" for way in ("2-D", "3-D", "twin"))
+    text = table(
+        f"Particles in {size.thickness} voxels of {PIXEL:g} A, {size.views} views; shells of mean "
+        f"CTF^2 > {LEAST} and FSC of the twin > {_SEEN}",
+        ("", "layer", *least, *means, "gain"),
+        [row for one in ways for row in summary(one, made, size)],
+    )
+    if picture is not None:
+        plot(ways, made, size, Path(picture))
+    return text + "".join(shells(one, made, size) for one in ways)
+
+
+if __name__ == "__main__":
+    run(__doc__, SIZES, report, picture="file to which the FSC are drawn")
