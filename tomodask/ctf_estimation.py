@@ -23,6 +23,8 @@ from tomodask.kernels.ctf.spectrum_image import rescaled_rings, ring_contrast, s
 from tomodask.model import ctf_dataset, provenance, tilt_series_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
     from distributed import Client
     from numpy.typing import NDArray
@@ -160,6 +162,7 @@ def estimate_ctf(
     )
     for view, of_view in zip(used, found, strict=True):
         spectra[view] = of_view
+    _refuse_blank(path, found)
     # The image centre is what the estimate is of: the alignment's shift is no part of it.
     gradient = height_gradient(projection)
     nominal = views["nominal_defocus"].values if "nominal_defocus" in views.coords else None
@@ -274,7 +277,8 @@ resolution, tile
     layout = sectors(image.shape, size, tile=tile)
     limits = _limits(defocus_range, None)
     with single_threaded():
-        spectra = [tile_spectra(image, layout)]
+        spectra: list[TileSpectra | None] = [tile_spectra(image, layout)]
+        _refuse_blank(info.path, spectra)
         gradient = np.zeros((1, 2))
         fit = fit_series(
             spectra,
@@ -307,6 +311,15 @@ resolution, tile
 def _view_spectra(source: ViewSource, view: int, layout: Sectors) -> TileSpectra:
     """Return the spectra of one stored view; a task."""
     return tile_spectra(source.read(view), layout)
+
+
+def _refuse_blank(path: Path, spectra: Sequence[TileSpectra | None]) -> None:
+    """Raise unless there is a tile whose spectrum can be looked at."""
+    if not any(of_view is not None and len(of_view.power) for of_view in spectra):
+        raise DataError(
+            f"{path} shows nothing whose spectrum could be looked at: all of it is constant, dark or "
+            "not finite; look at the images, and include views that show the specimen"
+        )
 
 
 def _optics(
