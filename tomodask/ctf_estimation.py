@@ -267,9 +267,11 @@ resolution, tile
             if pixel_size is None
             else f"pixel size {pixel_size}: give a positive number of A"
         )
+    said = info.metadata.get("voltage")
+    recorded = float(said) if isinstance(said, int | float) else None
     optics = _optics(
         info.path,
-        info.metadata.get("voltage") if voltage is None else voltage,
+        recorded if voltage is None else voltage,
         spherical_aberration,
         amplitude_contrast,
     )
@@ -317,8 +319,8 @@ def _refuse_blank(path: Path, spectra: Sequence[TileSpectra | None]) -> None:
     """Raise unless there is a tile whose spectrum can be looked at."""
     if not any(of_view is not None and len(of_view.power) for of_view in spectra):
         raise DataError(
-            f"{path} shows nothing whose spectrum could be looked at: all of it is constant, dark or "
-            "not finite; look at the images, and include views that show the specimen"
+            f"{path} shows nothing whose spectrum could be looked at: all of it is constant, dark "
+            "or not finite; look at the images, and include views that show the specimen"
         )
 
 

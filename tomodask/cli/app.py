@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from cyclopts import App, Group, Parameter
 
@@ -18,11 +18,14 @@ from tomodask.errors import ParameterError
 
 __all__ = [
     "Bin",
+    "Correction",
+    "Handedness",
     "Quiet",
     "Run",
     "app",
     "corners",
     "freedoms",
+    "hand",
     "numbers",
     "pair",
     "progress",
@@ -39,7 +42,8 @@ A first tomogram: `tomodask demo`. With your own data, one line a step:
     tomodask curate TS_01.zarr
     tomodask align TS_01.zarr --method beads
     tomodask position TS_01.zarr --name flat
-    tomodask reconstruct TS_01.zarr --alignment flat --bin 4
+    tomodask ctf estimate TS_01.zarr --alignment flat
+    tomodask reconstruct TS_01.zarr --alignment flat --bin 4 --ctf 3d
     tomodask export TS_01.zarr --tomogram wbp --out TS_01.mrc
 
 A stack of images instead of movies: `tomodask import TS_01.st --tilt-angles TS_01.rawtlt --out
@@ -61,6 +65,9 @@ _RUN = Group("Where it runs", sort_key=5)
 #: Options that stand alone in some commands.
 Quiet = Annotated[bool, Parameter(name="--quiet", negative="", group=_RUN)]
 Bin = Annotated[float, Parameter(name="--bin")]
+Handedness = Annotated[Literal["+1", "1", "-1"] | None, Parameter(name="--handedness")]
+#: How the contrast transfer is undone.
+Correction = Literal["phase-flip", "wiener", "multiply"]
 
 
 @Parameter(name="*", group=_RUN)
@@ -149,6 +156,13 @@ def freedoms(text: str | None) -> td.Variables | None:
             f"{', '.join(PARAMETERS)}, kinds {', '.join(get_args(Kind))}"
         ) from None
     return td.Variables(**found)
+
+
+def hand(text: str | None) -> Literal[-1, 1] | None:
+    """Return the handedness that an option says."""
+    if text is None:
+        return None
+    return -1 if text == "-1" else 1
 
 
 def pair(text: str | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 import tomodask as td
-from tomodask.cli.app import Bin, Run, app, progress
+from tomodask.cli.app import Bin, Correction, Handedness, Run, app, hand, progress
 from tomodask.errors import ParameterError
 from tomodask.model import views_of
 
@@ -22,16 +22,6 @@ app.command(_ctf)
 
 Voltage = Annotated[float | None, Parameter(name="--voltage")]
 Cs = Annotated[float, Parameter(name="--cs")]
-Handedness = Annotated[Literal["+1", "1", "-1"] | None, Parameter(name="--handedness")]
-#: How the contrast transfer is undone.
-Correction = Literal["phase-flip", "wiener", "multiply"]
-
-
-def hand(text: str | None) -> Literal[-1, 1] | None:
-    """Return the handedness that an option says."""
-    if text is None:
-        return None
-    return -1 if text == "-1" else 1
 
 
 @_ctf.command

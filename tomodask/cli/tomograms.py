@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomodask as td
-from tomodask.cli.app import Bin, Run, app, progress, span
+from tomodask.cli.app import Bin, Correction, Handedness, Run, app, hand, progress, span
 
 
 @app.command
@@ -40,6 +40,11 @@ def reconstruct(
     weighting: Literal["ramp", "exact", "none"] = "ramp",
     radial: tuple[float, float] = (0.35, 0.035),
     sirt_like: int = 0,
+    ctf: Literal["none", "2d", "3d"] = "none",
+    correction: Correction = "phase-flip",
+    snr: float = 10.0,
+    handedness: Handedness = None,
+    dose_weighting: bool = False,
     x_range: str | None = None,
     y_range: str | None = None,
     z_range: str | None = None,
@@ -68,6 +73,17 @@ def reconstruct(
         Cutoff and Gaussian fall-off of the low-pass, cycles per voxel.
     sirt_like
         Shape the ramp like so many SIRT iterations; 0 for a plain ramp.
+    ctf
+        Undo the contrast transfer: in each view as the specimen's middle lies in it (2d), or at the
+        height of every voxel (3d).
+    correction
+        phase-flip, wiener or multiply.
+    snr
+        Signal to noise ratio that wiener assumes.
+    handedness
+        +1 or -1: whether defocus grows or falls with height, in place of what was estimated.
+    dose_weighting
+        Weight views by what the dose they came after has left of each frequency.
     x_range
         Voxels START:STOP of the full tomogram to make.
     y_range
@@ -87,6 +103,11 @@ def reconstruct(
         weighting=weighting,
         radial=radial,
         sirt_like=sirt_like,
+        ctf=ctf,
+        correction=correction,
+        snr=snr,
+        handedness=hand(handedness),
+        dose_weighting=dose_weighting,
         x_range=span(x_range),
         y_range=span(y_range),
         z_range=span(z_range),

@@ -60,7 +60,7 @@ class ComposedRows:
         """
         at = 0
         while at < count:
-            group, into = self._planes.groups(height + at)
+            group, into = self._planes.groups_at(height + at)
             for t in np.flatnonzero(group != self._group):
                 self._compose(int(t), int(group[t]))
             self._group = group
@@ -71,15 +71,18 @@ class ComposedRows:
                 yield at + first, part, rows
             at += number
 
-    def _compose(self, t: int, group: int) -> None:
+    def _compose(self, t: int, number: int) -> None:
         """Let the rows of view position `t` be those of a group of heights."""
-        first, stop = self._planes.rows(t, group)
-        start, step = self._planes.place(t, self._y, group)
+        groups = self._planes.groups[t]
+        # The last layer of a volume goes beyond it, where nothing is kept.
+        group = min(number - groups.number, len(groups.first) - 1)
+        first, stop = int(groups.first[group]), int(groups.stop[group])
+        start = groups.start[group] + groups.per_y * self._y + groups.per_row * first
         compose_rows(
             self._stored[t],
             self._planes.strips[t],
-            int(first),
-            float(start + first * step),
-            step,
+            first,
+            float(start),
+            groups.per_row,
             self._data[t, first:stop],
         )

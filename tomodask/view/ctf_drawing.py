@@ -19,7 +19,6 @@ __all__ = [
     "BLUE",
     "DOUBT",
     "ORANGE",
-    "add_legend",
     "draw_profile",
     "draw_rings",
     "draw_spectrum",
@@ -146,7 +145,7 @@ def draw_profile(above: Axes, below: Axes, one: xr.Dataset, limit: float) -> Non
     if resolution is not None:
         for ax in (above, below):
             ax.axvline(1 / resolution, color=_REACH, linewidth=1.4)
-    add_legend(above)
+    above.legend(fontsize=8.5, ncols=2, loc="best", framealpha=0.85, edgecolor="none")
     top = above.secondary_xaxis("top")
     named = _named(limit, 0.08 * limit)
     top.set_xticks([1 / each for each in named], [f"{each:g}" for each in named])
@@ -167,9 +166,3 @@ def known_value(one: xr.Dataset, name: str) -> float | None:
     """Return a view's value, None where it is not known."""
     value = float(one[name]) if name in one else np.nan
     return value if np.isfinite(value) else None
-
-
-def add_legend(ax: Axes) -> None:
-    """Name what is drawn, where it hides least."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8.5, ncols=2, loc="best", framealpha=0.85, edgecolor="none")

@@ -15,7 +15,6 @@ from tomodask.view.ctf_drawing import (
     BLUE,
     DOUBT,
     ORANGE,
-    add_legend,
     draw_profile,
     draw_rings,
     draw_spectrum,
@@ -38,7 +37,7 @@ __all__ = ["plot_ctf_series", "plot_ctf_sheet", "plot_ctf_view", "save_ctf_pictu
 _DPI, _WIDTH = 150, 10.0
 #: Edges of pictures of spectra, pixels.
 _LARGE, _SMALL = 700, 196
-#: Spectra side by side on a sheet, and pixels above each for its words, and above all.
+#: Most spectra side by side on a sheet, and pixels above each for its words, and above all.
 _COLUMNS, _CAPTION, _HEAD = 7, 40, 30
 #: Letters of a line of a warning.
 _LETTERS = 120
@@ -133,7 +132,7 @@ def plot_ctf_series(
         if name in ctf:
             _marks(axes["score"], angles, ctf[name].values, None, solid, colour, mark, name)
     axes["score"].set(ylabel="score, confidence", ylim=(-0.05, 1.08))
-    add_legend(axes["score"])
+    _add_legend(axes["score"])
     for name in ("resolution", "score"):
         axes[name].set_xlabel("tilt angle (degrees)")
     for ax in axes.values():
@@ -179,7 +178,8 @@ def plot_ctf_sheet(
     resolution = ctf["fit_resolution"].values[trusted] if "fit_resolution" in ctf else np.array([])
     resolution = resolution[np.isfinite(resolution)]
     limit = frequency_limit(ctf, np.median(resolution) if len(resolution) else np.nan)
-    columns = min(len(angles), _COLUMNS)
+    # The last row is as full as can be.
+    columns = min(range(_COLUMNS, _COLUMNS - 3, -1), key=lambda number: -len(angles) % number)
     rows = -(-len(angles) // columns)
     figure = _figure((_HEAD + rows * (_SMALL + _CAPTION)) / _DPI)
     width, height = figure.bbox.size
@@ -189,7 +189,7 @@ def plot_ctf_sheet(
     figure.text(8 / width, 1 - 5 / height, words, va="top", fontsize=8.5)
     for place, view in enumerate(np.argsort(angles, kind="stable")):
         row, column = divmod(place, columns)
-        middle = (column + 0.5) * width / _COLUMNS
+        middle = (column + 0.5) * width / columns
         top = height - _HEAD - row * (_SMALL + _CAPTION)
         ax = figure.add_axes(
             ((middle - _SMALL / 2) / width, (top - _CAPTION - _SMALL) / height,
@@ -336,7 +336,7 @@ def _plot_defocus(ax: Axes, ctf: xr.Dataset, angles: FloatArray, solid: NDArray[
         _marks(ax, angles, values, error, solid, colour, mark, f"defocus {name}")
     ax.set(ylabel="defocus (µm)")
     _fit_to(ax, np.stack(both), error, solid)
-    add_legend(ax)
+    _add_legend(ax)
 
 
 def _plot_astigmatism(
@@ -381,3 +381,12 @@ def _fit_to(
     low, high = np.nanmin(values - bars), np.nanmax(values + bars)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     ax.set_ylim(low - margin, high + margin)
+
+
+def _add_legend(ax: Axes) -> None:
+    """Name the marks above the axes, where they hide nothing."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1),
+            borderaxespad=0.2, columnspacing=1, handletextpad=0.4,
+        )  # fmt: skip

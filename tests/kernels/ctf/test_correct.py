@@ -1,4 +1,4 @@
-"""The correction of tilted views against a direct evaluation, whose formulas are written out here."""
+"""The correction of tilted views against a direct evaluation, its formulas written out here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ MATRIX = np.array([[np.cos(_TURN), -np.sin(_TURN)], [np.sin(_TURN), np.cos(_TURN
     [1.01, 0.06],
     [0.0, 0.99],
 ]
-IDENTITY = np.eye(2)
 
 
-def chi(fu: np.ndarray, fv: np.ndarray, height: float, matrix: np.ndarray = MATRIX) -> np.ndarray:
+def raw_frequency(fu: np.ndarray, fv: np.ndarray) -> np.ndarray:
+    inverse = np.linalg.inv(MATRIX)
+    return np.einsum("ji,j...->i...", inverse, np.stack(np.broadcast_arrays(fu, fv)))
+
+
+def chi(fu: np.ndarray, fv: np.ndarray, height: float) -> np.ndarray:
     """The phase of the raw frequency that (fu, fv) is, by its length and direction."""
-    x, y = np.einsum(
-        "ij,j...->i...", np.linalg.inv(matrix).T, np.stack(np.broadcast_arrays(fu, fv))
-    )
+    x, y = raw_frequency(fu, fv)
     k2, direction = x**2 + y**2, np.arctan2(y, x)
     u, v, angle = DEFOCUS
     focus = (u + v) / 2 + (u - v) / 2 * np.cos(2 * (direction - np.deg2rad(angle))) + height
@@ -50,17 +52,17 @@ def factor(method: str, transfer: np.ndarray) -> np.ndarray:
     return np.sign(transfer) if method == "phase-flip" else transfer / (transfer**2 + 0.2)
 
 
-def tilted(slope: tuple[float, float], matrix: np.ndarray = MATRIX) -> TiltedTransfer:
+def tilted(slope: tuple[float, float]) -> TiltedTransfer:
     transfer = Transfer(Optics(300.0, 2.7, CONTRAST), *DEFOCUS, PHASE_PLATE)
-    return TiltedTransfer(transfer, tuple(map(tuple, matrix.tolist())), slope)
+    return TiltedTransfer(transfer, tuple(map(tuple, MATRIX.tolist())), slope)
 
 
 def corrected(
-    image: np.ndarray, method: str, slope: tuple[float, float], matrix: np.ndarray = MATRIX, **more: object
-) -> np.ndarray:  # fmt: skip
+    image: np.ndarray, method: str, slope: tuple[float, float], **more: object
+) -> np.ndarray:
     return correct_image(
         image.astype(np.float32),
-        tilted(slope, matrix),
+        tilted(slope),
         Correction(method, 5.0),
         pixel_size=PIXEL,
         first=first_of(image.shape),
@@ -120,7 +122,7 @@ def test_multiplying_at_zero_tilt_is_the_transfer_itself() -> None:
 
 
 def points_image(
-    shape: tuple[int, int], points: np.ndarray, slope: tuple[float, float], matrix: np.ndarray
+    shape: tuple[int, int], points: np.ndarray, slope: tuple[float, float]
 ) -> np.ndarray:
     """Points (row, column), each with the transfer of its own height."""
     fv, fu = np.fft.fftfreq(shape[0], PIXEL)[:, None], np.fft.fftfreq(shape[1], PIXEL)
@@ -129,7 +131,7 @@ def points_image(
     for row, column in points:
         height = slope[0] * (first[1] + column * PIXEL) + slope[1] * (first[0] + row * PIXEL)
         wave = np.exp(-2j * np.pi * PIXEL * (fv * row + fu * column))
-        spectrum += wave * np.sin(chi(fu, fv, height, matrix))
+        spectrum += wave * np.sin(chi(fu, fv, height))
     low_pass = np.exp(-((np.hypot(fu, fv) * PIXEL / 0.3) ** 8))
     return np.fft.ifft2(spectrum * low_pass).real
 
@@ -139,8 +141,8 @@ def test_points_of_a_steep_view_are_restored_everywhere(method: str) -> None:
     shape = (256, 1200)
     points = np.array([[128, 150], [100, 400], [150, 600], [110, 800], [140, 1050]])
     slope = (-np.tan(np.deg2rad(60.0)), 0.0)
-    image = points_image(shape, points, slope, MATRIX)
-    flat = points_image(shape, points[2:3], (0.0, 0.0), MATRIX)
+    image = points_image(shape, points, slope)
+    flat = points_image(shape, points[2:3], (0.0, 0.0))
     ideal = corrected(flat, method, (0.0, 0.0))[tuple(points[2])]
     restored = corrected(image, method, slope)[tuple(points.T)] / ideal
     np.testing.assert_allclose(restored, 1, atol=0.08)
@@ -153,7 +155,7 @@ def test_a_weight_takes_part_in_the_pass() -> None:
     image = band_limited((150, 161), 0.4)
     found = corrected(image, "multiply", (0.0, 0.0), weight=lambda k: np.exp(-40 * k**2))
     fv, fu = np.fft.fftfreq(512, PIXEL)[:, None], np.fft.fftfreq(512, PIXEL)
-    x, y = np.einsum("ij,jkl->ikl", np.linalg.inv(MATRIX).T, np.stack(np.broadcast_arrays(fu, fv)))
+    x, y = raw_frequency(fu, fv)
     spectrum = np.fft.fft2(image, s=(512, 512)) * np.sin(chi(fu, fv, 0.0))
     expected = np.fft.ifft2(spectrum * np.exp(-40 * (x**2 + y**2))).real[:150, :161]
     np.testing.assert_allclose(found, expected, atol=5e-3 * expected.std())
@@ -166,7 +168,7 @@ def test_a_weight_alone() -> None:
         image.astype(np.float32), matrix, lambda k: np.exp(-40 * k**2), pixel_size=PIXEL
     )
     fv, fu = np.fft.fftfreq(512, PIXEL)[:, None], np.fft.fftfreq(512, PIXEL)
-    x, y = np.einsum("ij,jkl->ikl", np.linalg.inv(MATRIX).T, np.stack(np.broadcast_arrays(fu, fv)))
+    x, y = raw_frequency(fu, fv)
     spectrum = np.fft.fft2(image, s=(512, 512)) * np.exp(-40 * (x**2 + y**2))
     expected = np.fft.ifft2(spectrum).real[:150, :161]
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())

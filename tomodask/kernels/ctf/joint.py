@@ -52,7 +52,7 @@ _USUAL = 500.0
 _PHASE_STEP = 10.0
 #: Share of views that were refocused, before anything is known.
 _REFOCUSED = 0.01
-_ROUNDS, _PASSES = 4, 5
+_ROUNDS, _PASSES, _SCORING = 5, 5, 2
 #: Half-width of the 90 % interval of a normal distribution, in standard deviations.
 NINETY = 1.645
 
@@ -408,13 +408,18 @@ def fit_jointly(problem: Problem, start: JointFit, rounds: int = _ROUNDS) -> Joi
     grid = problem.grid()
     for index in range(rounds):
         transform = focus_transform(views, problem.rings, problem.smooth, fit.contrast, grid)
-        strength, spread = _strengths(problem, fit, transform, first=index == 0)
+        if np.isfinite(fit.defocus_variance).all():
+            seen, precision = _strengths(problem, fit, evaluated(problem, fit, views))
+        else:
+            seen, precision = _first_strengths(problem, fit, transform)
+        strength, spread = _expected_strengths(problem, seen, precision)
         _focus(problem, fit, transform, strength, spread)
-        found = evaluated(problem, fit, views)
-        _amplitudes(fit, found, strength, spread)
-        for _ in range(2):
-            found = evaluated(problem, fit, views)
-            _astigmatism_and_phase(problem, fit, found)
+        for _ in range(_SCORING):
+            seen, precision = _strengths(problem, fit, evaluated(problem, fit, views))
+            amplitude = precision * seen + strength / spread**2
+            amplitude /= precision + 1 / spread**2
+            fit.amplitude = np.maximum(amplitude, 0.1 * strength)
+            _astigmatism_and_phase(problem, fit, evaluated(problem, fit, views))
             _sharpen(problem, fit, evaluated(problem, fit, views))
         fit.noise = noise_level(problem, _rest(problem, fit, views), fit.contrast)
         if index < rounds - 1:
@@ -436,47 +441,67 @@ def _shifts(problem: Problem, fit: JointFit) -> FloatArray:
     return fit.astigmatism @ problem.rings.turns
 
 
-def _strengths(
-    problem: Problem, fit: JointFit, transform: FocusTransform, *, first: bool
+def _first_strengths(
+    problem: Problem, fit: JointFit, transform: FocusTransform
 ) -> tuple[FloatArray, FloatArray]:
-    """Return what the others say of each view's amplitude: mean and standard deviation."""
+    """Return the views' amplitudes, and their precision, at the highest peaks."""
     matched = transform.matched(_shifts(problem, fit), fit.phase_shift)
-    count = len(matched)
-    if first:
-        inside = _inside(problem, transform.defocus)
-        deviate = np.where(inside, matched, -np.inf) / np.sqrt(transform.energy)
-        at = np.argmax(deviate, axis=1)
-    else:
-        at = np.clip(np.searchsorted(transform.defocus, fit.defocus), 0, len(transform.defocus) - 1)
-    rows = np.arange(count)
-    energy = transform.energy[rows, at]
-    seen = np.maximum(matched[rows, at], 0) / energy
-    precision = energy / fit.noise
-    if count == 1:
+    inside = _inside(problem, transform.defocus)
+    deviate = np.where(inside, matched, -np.inf) / np.sqrt(transform.energy)
+    highest = np.argmax(deviate, axis=1)[:, None]
+    energy = np.take_along_axis(transform.energy, highest, 1)[:, 0]
+    seen = np.maximum(np.take_along_axis(matched, highest, 1)[:, 0], 0)
+    return seen / energy, energy / fit.noise
+
+
+def _strengths(
+    problem: Problem, fit: JointFit, found: Sequence[Evaluation]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the views' amplitudes, and their precision, over what foci they may have."""
+    sharp = _sharpness(problem, fit)
+    correlation = [
+        fit.contrast @ (each.ring_correlation * part)
+        for each, part in zip(found, sharp, strict=True)
+    ]
+    energy = np.array([each.energy for each in found])
+    return np.maximum(correlation, 0) / energy, energy / fit.noise
+
+
+def _expected_strengths(
+    problem: Problem, seen: FloatArray, precision: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and width of what the others say of each view's amplitude."""
+    if len(seen) == 1:
         return seen, np.maximum(seen, 1 / np.sqrt(precision))
     level = float(np.average(seen, weights=precision))
     level = max(level, float(1 / np.sqrt(precision.sum())))
     trend = problem.at_views(problem.strength_trend(level), seen, precision)
-    mean = np.maximum(trend.others_mean, 0.1 * level)
-    return mean, np.sqrt(trend.others_variance)
+    return np.maximum(trend.others_mean, 0.1 * level), np.sqrt(trend.others_variance)
 
 
-def _amplitudes(
-    fit: JointFit, found: Sequence[Evaluation], strength: FloatArray, spread: FloatArray
-) -> None:
-    correlation = np.array([each.correlation for each in found]) / fit.noise
-    energy = np.array([each.energy for each in found]) / fit.noise
-    amplitude = (correlation + strength / spread**2) / (energy + 1 / spread**2)
-    fit.amplitude = np.maximum(amplitude, 0.1 * strength)
+def _sharpness(problem: Problem, fit: JointFit) -> FloatArray:
+    """Return how much of the oscillation at the fitted focus is there, (view, ring).
+
+    A focus that is fitted follows noise, most where the phase depends on it most. The mean of the
+    correlation over the foci that are possible is free from that: the step of
+    expectation-maximization for contrast and amplitude.
+    """
+    spread = fit.defocus_variance + fit.astigmatism_variance.mean(axis=1)
+    radians = problem.rings.rate**2 * spread[:, None]
+    radians = radians + (np.pi / 90) ** 2 * fit.phase_variance[:, None]
+    found: FloatArray = np.exp(-radians / 2)
+    return found
 
 
 def _reshape(problem: Problem, fit: JointFit, found: Sequence[Evaluation]) -> None:
     """Estimate the contrast over frequency anew, at a typical amplitude of 1."""
     weight = fit.amplitude / fit.noise
-    correlation = sum(w * each.ring_correlation for w, each in zip(weight, found, strict=True))
-    energy = sum(
-        w * a * each.ring_energy for w, a, each in zip(weight, fit.amplitude, found, strict=True)
-    )
+    correlation, energy = np.zeros((2, len(fit.contrast)))
+    for each, part, w, a in zip(
+        found, _sharpness(problem, fit), weight, fit.amplitude, strict=True
+    ):
+        correlation += w * part * each.ring_correlation
+        energy += w * a * each.ring_energy
     contrast = envelope(problem.rings, correlation, energy)
     if not contrast.max() > 0:
         return

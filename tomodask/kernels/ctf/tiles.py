@@ -37,13 +37,13 @@ __all__ = ["TileGrid", "squared_taper", "tile_transforms"]
 _PARTS = 8
 #: A part is dark where it varies by less than this share of what this quantile of the parts does:
 #: up to three quarters of a view may be blocked, and a quarter of it burnt.
-_DARK, _BRIGHT = 0.1, 0.75
+_DARK, _BRIGHT = 0.05, 0.75
 #: A tile is left out where dark parts hold more than this share of its squared taper: an edge of
 #: the film has rings of its own.
 _BLOCKED = 0.03
 #: What differs from a tile's middle by so many times of what is usual there is cut down to that.
 _SHARP = 8.0
-#: Rows that are transformed at once. New memory for all of them would take as long as the transform.
+#: Rows that are transformed at once: new memory for all would cost as much as the transform.
 _BATCH = 32
 
 
