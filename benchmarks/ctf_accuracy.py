@@ -51,7 +51,7 @@ _MEASURES = (
 )
 #: What the product of the true and the found hand means.
 _HAND = {1: "right", -1: "wrong", 0: "unknown"}
-_PEER = Path(__file__).with_name("torch_ctf.py")
+_PEER = Path(__file__).with_name("teamtomo_ctf.py")
 
 
 class Astigmatic(Protocol):

@@ -13,7 +13,8 @@ one series it would lie among the streaks of those before and behind it; these b
 heights, and no correction at the height of the particle is theirs.
 
 What a perfect correction can reach follows from the transfers: over all views, a factor f of the
-transfer c correlates with the truth by mean(f c) / rms(f c); 0.90 for flipped phases.
+transfer c correlates with the truth by mean(f c) / rms(f c); 0.90 for flipped phases. A particle's
+mask cuts away the halo that remains around it, by which it can correlate better.
 """
 
 from __future__ import annotations
@@ -477,7 +478,7 @@ def plot(found: list[Outcome], made: Specimen, size: Size, path: Path) -> None:
         for row, group in enumerate(groups):
             axes = grid[row, column]
             axes.plot(k, squared, color="0.8", label="mean CTF^2")
-            axes.plot(k, best, "k:", label="best there is")
+            axes.plot(k, best, "k:", label="without mask")
             for name, fsc in zip(("2-D", "3-D", "twin"), one.fsc(group), strict=True):
                 axes.plot(k, fsc, label=name)
             axes.set(title=f"{one.name}, {group}", xlabel="1/A", ylim=(0, 1.02))
@@ -496,7 +497,7 @@ def report(size: Size, folder: Path | None = None, picture: str | None = None) -
                 found.append(one)
                 print(number, *summary(one, made, size)[0], sep=" | ", flush=True)
     ways = pooled(found)
-    least = ("least FSC: 2-D", "3-D", "twin", "best there is", "3-D / twin: least", "mean")
+    least = ("least FSC: 2-D", "3-D", "twin", "without mask", "3-D / twin: least", "mean")
     means = tuple(f"{BAND[0]:g}-{BAND[1]:g} A: {way}" for way in ("2-D", "3-D", "twin"))
     text = table(
         f"Particles in {size.thickness} voxels of {PIXEL:g} A, {size.views} views; shells of mean "

@@ -90,7 +90,7 @@ def truth_of(kind: Kind, seed: int, views: int) -> Truth:
             shift=rng.normal(0, 100, (views, 2)),
         ),
         ctf=tuple(
-            ContrastTransfer(mean + half, mean - half, angle)
+            ContrastTransfer(float(mean + half), float(mean - half), float(angle))
             for mean, half, angle in zip(defocus, astigmatism / 2, direction, strict=True)
         ),
         handedness=hand,

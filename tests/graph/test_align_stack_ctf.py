@@ -70,7 +70,6 @@ def series_of(
     )
     zero = np.zeros(3)
     values = {
-        "tilt_angle": projection.tilt_angle,
         "defocus_u": DEFOCUS_U,
         "defocus_v": DEFOCUS_V,
         "astigmatism_angle": ANGLE,

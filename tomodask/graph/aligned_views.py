@@ -60,6 +60,11 @@ class AlignedGrid:
     pixel_size: float
     first: tuple[float, float]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image."""
+        return 4 * self.shape[0] * self.shape[1]
+
 
 @dataclass(frozen=True, slots=True)
 class ViewSource:
@@ -206,11 +211,7 @@ def band_file(scratch: Path, view: int) -> Path:
     return scratch / f"view_{view:04d}.f4"
 
 
-def cut_bands(
-    rows: NDArray[np.float32],
-    skip: int,
-    out: NDArray[np.float32],
-) -> None:
+def cut_bands(rows: NDArray[np.float32], skip: int, out: NDArray[np.float32]) -> None:
     """Cut rows (row, v) into bands of lanes.
 
     Parameters

@@ -153,7 +153,8 @@ class HeightPlanes:
         change = np.abs(self._heights[:, 2]) * self.aligned.pixel_size * self._phase_rate
         flat = np.array([len(self.levels(t)) == 1 for t in range(len(change))])
         heights = np.where(flat, _LONGEST, 2 * _TOLERANCE / np.maximum(change, 1e-12))
-        return 2 ** np.floor(np.log2(np.clip(heights, 1, _LONGEST))).astype(np.int64)
+        powers = np.floor(np.log2(np.clip(heights, 1, _LONGEST)))
+        return np.asarray(2**powers, np.int64)
 
     def groups_at(self, height: float) -> tuple[IntArray, IntArray]:
         """Return (tilt,) the number of the group that a height (voxels) is in, and how far into it.

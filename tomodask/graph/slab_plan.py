@@ -20,12 +20,12 @@ from tomodask.graph.aligned_views import (
     ViewSource,
     align_view,
     band_file,
-    cut_bands,
     read_band,
     view_bytes,
     write_bands,
 )
 from tomodask.graph.composed_rows import ComposedRows
+from tomodask.graph.corrected_views import CorrectedViews
 from tomodask.graph.ctf_planes import HeightPlanes
 from tomodask.graph.followed_rows import FollowedRows, guarded_rows
 from tomodask.graph.local_correction import LocalCorrection
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from tomodask.geometry import Projection, VolumeGrid
     from tomodask.graph.ctf_correction import ViewCorrection
-    
+
     Runs = Callable[[float, int], Iterator[tuple[int, int, NDArray[np.float32]]]]
 
 __all__ = ["NUMERICS", "SlabPlan"]
@@ -155,6 +155,21 @@ class SlabPlan:
         )
 
     @cached_property
+    def corrected(self) -> CorrectedViews | None:
+        """How views are corrected, None where they are not."""
+        if self.correction is None:
+            return None
+        beyond = self._local_margin + (0 if self.planes is None else self.planes.halo)
+        shear = float(np.abs(self._slab_model.shear).max())
+        if shear:
+            height = self.full_thickness / self.volume.voxel_size / 2 + SLAB
+            beyond += int(np.ceil(shear * height)) + 2 * (REACH + 1)
+        (rows, size), pixel = self.aligned.shape, self.aligned.pixel_size
+        first = self.aligned.first[0] - beyond * pixel
+        grid = AlignedGrid((rows + 2 * beyond, size), pixel, (first, self.aligned.first[1]))
+        return CorrectedViews(correction=self.correction, planes=self.planes, grid=grid)
+
+    @cached_property
     def _sheared_margin(self) -> int:
         """Lanes that are back-projected beyond a slab's own on either side."""
         first = self.volume.first[0] / self.volume.voxel_size
@@ -193,20 +208,6 @@ class SlabPlan:
             (rows, self.aligned.shape[1]), self.aligned.pixel_size, (first, self.aligned.first[1])
         )
 
-    @cached_property
-    def corrected(self) -> AlignedGrid:
-        """The aligned pixels in which a view is corrected: those of the uncropped volume, so that
-        a part of it is computed like the whole, and what it and the transfer reach beyond.
-        """
-        pixel = self.aligned.pixel_size
-        beyond = (0 if self.planes is None else self.planes.halo) + self._local_margin
-        if self._slab_model.shear.any():
-            height = self.full_thickness / 2 / pixel + SLAB
-            beyond += int(np.ceil(np.abs(self._slab_model.shear).max() * height)) + 2 * (REACH + 1)
-        rows, size = self.aligned.shape
-        first = self.aligned.first[0] - beyond * pixel
-        return AlignedGrid((rows + 2 * beyond, size), pixel, (first, self.aligned.first[1]))
-
     @property
     def lead(self) -> int:
         """Bands before the first slab."""
@@ -224,10 +225,9 @@ class SlabPlan:
     @cached_property
     def _transfer(self) -> NDArray[np.float32]:
         """(tilt, frequency) weights of the rows."""
-        if self.planes is None:
-            length = filter_length(self._size)
-        else:
-            length = self.planes.size(self.corrected.shape[0])[0]
+        length = filter_length(self._size)
+        if self.planes is not None and self.corrected is not None:
+            length = self.planes.size(self.corrected.grid.shape[0])[0]
         return radial_weights(
             self.row_filter,
             self.projection.tilt_angle,
@@ -255,9 +255,9 @@ class SlabPlan:
         copies = 2 if self.followed or self.view_shear.any() else 1
         projections = len(self.views) * rows * lanes * 4 * copies
         if self.planes is not None:
-            projections += sum(map(self._row_count, range(len(self.views)))) * lanes * 4
+            projections += self._all_rows * lanes * 4
         length = filter_length(self._size)
-        most = max(map(self._row_count, range(len(self.views))))
+        most = max(self._row_count(t) for t in range(len(self.views)))
         rows_bytes = SLAB * most * 4 * (3 if self.margin else 2)
         filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
         blocks = -(-self.volume.shape[2] // CHUNK_X)
@@ -397,16 +397,11 @@ class SlabPlan:
     @property
     def view_bytes(self) -> int:
         """Bytes of the arrays of one view's task."""
-        if self.correction is None:
+        if self.corrected is None:
             return view_bytes(self.source.shape, self.bands, SLAB)
-        grid = self.corrected
-        image = 4 * grid.shape[0] * grid.shape[1]
-        bands = 4 * self.bands.shape[0] * max(map(self._row_count, range(len(self.views))))
-        if self.planes is None:
-            correcting = 2 * image + self.correction.corrected_bytes(grid)
-        else:
-            correcting = image + self.planes.bytes_of(grid.shape[0])
-        return bands + max(view_bytes(self.source.shape, grid, None), correcting)
+        grid = self.corrected.grid
+        correcting = max(self.corrected.bytes_of(t, self.bands) for t in range(len(self.views)))
+        return max(view_bytes(self.source.shape, grid, None), grid.nbytes + correcting)
 
     def stored_layers(self, slab: int, scratch: Path, depth: int) -> Iterator[NDArray[np.float32]]:
         """Yield :meth:`layers` of a slab from the bands in the scratch."""
@@ -422,21 +417,11 @@ class SlabPlan:
 
         Rows are those of u, or of all planes of the view, weighted.
         """
-        if self.correction is None:
+        if self.corrected is None:
             return self._aligned(t, image, self.bands, SLAB)
-        grid = self.corrected
-        whole = self._aligned(t, image, grid, grid.shape[0])[0]
-        skip = round((self.bands.first[0] - grid.first[0]) / grid.pixel_size)
-        out = np.zeros((self.bands.shape[0] // SLAB, self._row_count(t), SLAB), np.float32)
-        if self.planes is None:
-            turned = self.correction.corrected(t, np.ascontiguousarray(whole.T), grid)
-            cut_bands(turned.T, skip, out)
-            return out
-        at = 0
-        for rows in self.planes.planes(t, whole, self._transfer[t]):
-            cut_bands(rows, skip, out[:, at : at + len(rows)])
-            at += len(rows)
-        return out
+        grid = self.corrected.grid
+        (whole,) = self._aligned(t, image, grid, grid.shape[0])
+        return self.corrected.bands(t, whole, self._transfer[t], self.bands, SLAB)
 
     def _aligned(
         self, t: int, image: NDArray[np.float32], grid: AlignedGrid, lanes: int
@@ -463,18 +448,21 @@ class SlabPlan:
 
     def _row_count(self, t: int) -> int:
         """Return the number of rows of a view in the scratch."""
-        return self._size if self.planes is None else self.planes.count(t)
+        return self._size if self.corrected is None else self.corrected.count(t)
+
+    @property
+    def _all_rows(self) -> int:
+        return sum(self._row_count(t) for t in range(len(self.views)))
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the scratch."""
-        return 4 * self.bands.shape[0] * sum(map(self._row_count, range(len(self.views))))
+        return 4 * self.bands.shape[0] * self._all_rows
 
     def bytes_read(self, slab: int) -> int:
         """Return the bytes that a slab reads from the scratch."""
         first, last = self.band_range(slab)
-        rows = sum(map(self._row_count, range(len(self.views))))
-        return 4 * (last - first + 1) * SLAB * rows
+        return 4 * (last - first + 1) * SLAB * self._all_rows
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the values, for the ledger's plan."""

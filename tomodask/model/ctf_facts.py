@@ -31,7 +31,9 @@ def trusted_views(ctf: xr.Dataset) -> NDArray[np.bool_]:
     -------
     (tilt,) bool: estimated from the view itself, by rings that are rather the specimen's than not.
     """
-    trusted: NDArray[np.bool_] = np.isfinite(ctf["defocus_u"].values) & np.isfinite(ctf["defocus_v"].values)
+    trusted: NDArray[np.bool_] = np.isfinite(ctf["defocus_u"].values) & np.isfinite(
+        ctf["defocus_v"].values
+    )
     if "fitted" in ctf:
         trusted &= ctf["fitted"].values.astype(bool)
     if "confidence" in ctf:

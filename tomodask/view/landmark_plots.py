@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from tomodask.engine.files import write_whole
 from tomodask.model import measured_observations
+from tomodask.view.figures import ShownFigure, write_png
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 __all__ = ["landmarks_figure", "landmarks_png"]
@@ -25,15 +25,6 @@ _ARROW = 0.06
 #: Weight below which a point counts as found wrong.
 _WRONG = 0.1
 _GOOD, _BAD, _LOWER, _UPPER = "C0", "C3", "C2", "C4"
-
-
-class _Shown(Figure):
-    """A figure that a notebook shows, even one that has not used pyplot yet."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
 
 
 def landmarks_figure(landmarks: xr.Dataset, views: xr.Dataset, *, title: str = "") -> Figure:
@@ -53,7 +44,7 @@ def landmarks_figure(landmarks: xr.Dataset, views: xr.Dataset, *, title: str = "
         First line.
     """
     pixel = float(views.attrs["pixel_size"])
-    figure = _Shown(figsize=(16, 10), dpi=_DPI, layout="constrained")
+    figure = ShownFigure(figsize=(16, 10), dpi=_DPI, layout="constrained")
     axes = figure.subplots(2, 3)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -72,11 +63,7 @@ def landmarks_png(
     landmarks: xr.Dataset, views: xr.Dataset, path: str | Path, *, title: str = ""
 ) -> Path:
     """Write :func:`landmarks_figure` as a PNG file, and return the file."""
-    target = Path(path).expanduser().absolute()
-    figure = landmarks_figure(landmarks, views, title=title)
-    with write_whole(target) as temporary:
-        figure.savefig(temporary, format="png")
-    return target
+    return write_png(landmarks_figure(landmarks, views, title=title), path)
 
 
 def _residuals(landmarks: xr.Dataset, pixel: float) -> NDArray[Any]:

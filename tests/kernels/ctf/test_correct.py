@@ -195,7 +195,7 @@ def test_what_leaves_one_end_does_not_enter_at_the_other() -> None:
 
 @pytest.mark.parametrize("slope", [(0.0, 0.0), (-1.7, 0.0), (-1.7, 0.1), (0.01, 0.15)])
 def test_memory_is_what_is_said(slope: tuple[float, float]) -> None:
-    image = band_limited((700, 850), 0.5)
+    image = band_limited((1000, 1250), 0.5)
     first = first_of(image.shape)
     said = correction_bytes(image.shape, tilted(slope), pixel_size=PIXEL, first=first)
     image = image.astype(np.float32)
@@ -204,7 +204,7 @@ def test_memory_is_what_is_said(slope: tuple[float, float]) -> None:
     correct_image(image, tilted(slope), Correction("wiener"), pixel_size=PIXEL, first=first)
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert 0.6 * said < held <= said
+    assert 0.7 * said < held <= said
 
 
 def test_memory_of_a_weight_is_what_is_said() -> None:
@@ -216,4 +216,4 @@ def test_memory_of_a_weight_is_what_is_said() -> None:
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     said = correction_bytes(image.shape, None, pixel_size=PIXEL, first=(0.0, 0.0))
-    assert 0.6 * said < held <= said
+    assert 0.7 * said < held <= said

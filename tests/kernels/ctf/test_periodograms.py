@@ -81,10 +81,10 @@ def test_rings_go_where_the_transfer_says() -> None:
     size, own, wanted = 256, 26000.0, 20000.0
     frequency = np.fft.fftfreq(size, PIXEL)
     x, y = frequency[None, :], frequency[:, None]
-    source = Transfer(OPTICS, own + 1500, own - 1500, 30.0)
+    source = Transfer(OPTICS, own + 5000, own - 5000, 30.0)
     spectrum = np.fft.fft2(noise((size, size))) * source.values(x, y)
     image = np.fft.ifft2(spectrum).real.astype(np.float32)
-    target = Transfer(OPTICS, wanted + 1500, wanted - 1500, 30.0)
+    target = Transfer(OPTICS, wanted + 5000, wanted - 5000, 30.0)
     grid = TileGrid((size, size), size)
     found = np.fft.ifftshift(mean_periodogram(image, grid, PIXEL, target, np.array([own - wanted])))
     band = (np.hypot(x, y) > 1 / 30) & (np.hypot(x, y) < 1 / 9) & np.isfinite(found)

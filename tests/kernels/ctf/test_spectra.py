@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import mrcfile
 import numpy as np
 import pytest
 
 from tomodask.errors import ParameterError
 from tomodask.kernels.ctf.spectra import sectors, tile_edge, tile_spectra
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIXEL = 2.0
 
@@ -173,6 +179,26 @@ def test_hot_pixels_and_a_burnt_region_stay_where_they_are() -> None:
     burnt = tile_spectra(image, layout)
     away = (burnt.position > (164 - 511 / 2) * PIXEL).any(axis=1)
     np.testing.assert_array_equal(burnt.power[away], hot.power[away])
+
+
+def test_rings_of_a_real_micrograph(data_dir: Path) -> None:
+    """Of 1.058 um of defocus, as other programs have it; seen to beyond 6 A."""
+    image = mrcfile.read(data_dir / "micrographs" / "fei-extended.mrc").astype(np.float32)
+    layout = sectors(image.shape, 0.85378)
+    found = tile_spectra(image, layout)
+    assert len(found.power) == 49
+    k = layout.frequency
+    profile = np.average(found.power.mean(axis=0), axis=0, weights=layout.samples)
+    defocus = np.arange(9000.0, 12501.0, 25.0)
+    # sin^2 of 300 kV, Cs 2.7 mm, amplitude contrast 0.07
+    phase = np.pi * 0.0196875 * k**2 * (defocus[:, None] - 2.7e7 * 0.0196875**2 * k**2 / 2)
+    rings = np.sin(phase + np.arcsin(0.07)) ** 2
+    for low, high in ((1 / 12, 1 / 7), (1 / 7, 1 / 5)):
+        band = (low < k) & (k < high)
+        flat = profile[band] - np.polyval(np.polyfit(k[band], profile[band], 3), k[band])
+        match = [np.corrcoef(flat, each[band])[0, 1] for each in rings]
+        assert max(match) > 0.6
+        assert abs(defocus[np.argmax(match)] - 10580) < 150
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])

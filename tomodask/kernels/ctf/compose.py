@@ -1,4 +1,4 @@
-"""Rows of a view between planes at several heights: what lies at a height of its own in each row."""
+"""Rows of a view composed of planes at several heights, each row at a height of its own."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.interpolate import BSpline
 from scipy.optimize import nnls
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["envelope"]
 
-#: Falls, A^2, of which a contrast is made, each as exp(-fall k^2).
-_FALLS = (0.0, 12.5, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
+#: Pieces of the spline that is the contrast.
+_PIECES = 10
 
 
 def envelope(rings: Rings, correlation: FloatArray, energy: FloatArray) -> FloatArray:
     """Return a falling contrast (ring,) that explains what was seen in the rings.
 
-    It is the sum of falling exponentials with weights >= 0 that fits best: smooth and never
-    negative, it cannot follow noise, and takes any shape that falls.
+    It is a spline that nowhere rises and nowhere is negative (a sum of falling I-splines with
+    weights >= 0, Ramsay 1988, doi:10.1214/ss/1177012761), so that it cannot follow noise.
 
     Parameters
     ----------
@@ -33,8 +34,10 @@ def envelope(rings: Rings, correlation: FloatArray, energy: FloatArray) -> Float
     correlation, energy
         (ring,) of an oscillation of contrast 1: their ratio is the contrast of a single ring.
     """
-    falls = np.exp(-np.outer(rings.squared, _FALLS))
+    k = rings.frequency
+    knots = np.concatenate([[k[0]] * 3, np.linspace(k[0], k[-1], _PIECES + 1), [k[-1]] * 3])
+    falling = np.cumsum(BSpline.design_matrix(k, knots, 3).toarray(), axis=1)
     root = np.sqrt(np.maximum(energy, 1e-12 * energy.max()))
-    weights, _ = nnls(root[:, None] * falls, correlation / root)
-    found: FloatArray = falls @ weights
+    weights, _ = nnls(root[:, None] * falling, correlation / root)
+    found: FloatArray = falling @ weights
     return found

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.special import logsumexp
 
 from tomodask.kernels.ctf.envelope import envelope
@@ -52,6 +53,12 @@ _USUAL = 500.0
 _PHASE_STEP = 10.0
 #: Share of views that were refocused, before anything is known.
 _REFOCUSED = 0.01
+#: To begin with, the views of a series lie within such a width, A, but for this share.
+_SERIES, _LONE = 1500.0, 0.1
+#: Width over which a view's likelihood is read for the trend, A.
+_BROAD = 600.0
+#: Views that narrow this by less than such a part tell the trend nothing.
+_TOLD = 0.1
 _ROUNDS, _PASSES, _SCORING = 5, 5, 2
 #: Half-width of the 90 % interval of a normal distribution, in standard deviations.
 NINETY = 1.645
@@ -110,22 +117,22 @@ class Problem:
         width = self.defocus_range[1] - self.defocus_range[0]
         walk = np.array([0.0, 20.0, 60.0, 200.0, 700.0])
         scatter = np.array([10.0, 30.0, 70.0, 150.0, 300.0, 600.0, 1500.0])
-        return Trend(self.order, self.tilt_angle, width, 2000.0, walk, scatter)
+        return Trend(self.order, self.tilt_angle, width, 2000.0, walk, scatter, 250.0)
 
     def astigmatism_trend(self) -> Trend:
         """Return how a component of the astigmatism runs over the series."""
-        walk, scatter = np.array([0.0, 3.0, 10.0, 40.0, 150.0]), np.array([1.0, 20.0, 60.0, 200.0])
-        return Trend(self.order, self.tilt_angle, 700.0, 100.0, walk, scatter)
+        walk, scatter = np.array([0.0, 3.0, 10.0, 40.0, 150.0]), np.array([5.0, 15.0, 50.0, 200.0])
+        return Trend(self.order, self.tilt_angle, 700.0, 100.0, walk, scatter, 50.0)
 
     def phase_trend(self) -> Trend:
         """Return how the phase shift runs over the series."""
         walk, scatter = np.array([0.0, 0.3, 1.0, 3.0, 10.0]), np.array([0.1, 1.0, 3.0, 10.0])
-        return Trend(self.order, self.tilt_angle, 60.0, 1.0, walk, scatter)
+        return Trend(self.order, self.tilt_angle, 60.0, 1.0, walk, scatter, 2.0)
 
     def strength_trend(self, level: float) -> Trend:
         """Return how the amplitude, of about a level, runs over the series."""
         walk, scatter = np.array([0.0, 0.03]), np.array([0.05, 0.15, 0.4, 1.0])
-        return Trend(self.order, self.tilt_angle, 3 * level, level, walk * level, scatter * level)
+        return Trend(self.order, self.tilt_angle, 3 * level, level, walk * level, scatter * level, 0.2 * level)
 
     def smoothed(self, trend: Trend, value: FloatArray, precision: FloatArray) -> TrendFit:
         """Fit a trend to values of the views that are used, for all of the series."""
@@ -421,6 +428,8 @@ def fit_jointly(problem: Problem, start: JointFit, rounds: int = _ROUNDS) -> Joi
             fit.amplitude = np.maximum(amplitude, 0.1 * strength)
             _astigmatism_and_phase(problem, fit, evaluated(problem, fit, views))
             _sharpen(problem, fit, evaluated(problem, fit, views))
+        _focus(problem, fit, transform, strength, spread)
+        _sharpen(problem, fit, evaluated(problem, fit, views))
         fit.noise = noise_level(problem, _rest(problem, fit, views), fit.contrast)
         if index < rounds - 1:
             _reshape(problem, fit, evaluated(problem, fit, views))
@@ -524,52 +533,67 @@ def _focus(
     likelihood = log_likelihood(
         matched[:, inside], transform.energy[:, inside], fit.noise, strength, spread
     )
-    width = problem.defocus_range[1] - problem.defocus_range[0]
-    trend = problem.defocus_trend()
-    value, precision = fit.sites.get("defocus", (None, None))
-    if value is None or precision is None:
-        # Views that are clear on their own come first.
-        density = np.exp(likelihood - logsumexp(likelihood, axis=1, keepdims=True))
-        value, variance = _moments(grid, density)
-        precision = np.where(variance < (0.1 * width) ** 2, 1 / (variance + 500.0**2), 0.0)
-    others: TrendFit | None = None
+    site = fit.sites.get("defocus")
+    if site is None:
+        site = _first_sites(grid, likelihood)
     for _ in range(_PASSES):
-        others = problem.at_views(trend, value, precision)
-        mean, spread_of = others.others_mean[:, None], others.others_variance[:, None]
-        expected = -0.5 * ((grid - mean) ** 2 / spread_of + np.log(2 * np.pi * spread_of))
-        followed = likelihood + expected + np.log(STEP)
-        astray = likelihood - np.log(len(grid))
-        log_followed = logsumexp(followed, axis=1) + np.log1p(-_REFOCUSED)
-        log_astray = logsumexp(astray, axis=1) + np.log(_REFOCUSED)
-        evidence = np.logaddexp(log_followed, log_astray)
-        regular = np.exp(log_followed - evidence)
-        density = np.exp(followed - logsumexp(followed, axis=1, keepdims=True))
-        middle, variance = _moments(grid, density)
-        variance = variance + STEP**2 / 12
-        own = np.maximum(1 / variance - 1 / others.others_variance, 0)
-        own_value = np.where(
-            own > 0,
-            (middle / variance - others.others_mean / others.others_variance)
-            / np.where(own > 0, own, 1),
-            middle,
-        )
-        value, precision = own_value, own * regular
-    assert others is not None
-    whole = np.exp(
-        np.logaddexp(followed + np.log1p(-_REFOCUSED), astray + np.log(_REFOCUSED))
-        - evidence[:, None]
-    )
-    whole /= whole.sum(axis=1, keepdims=True)
-    fit.sites["defocus"] = (value, precision)
+        others = problem.at_views(problem.defocus_trend(), *site)
+        mean, variance = others.others_mean, others.others_variance
+        followed = likelihood + _normal(grid, mean, variance) + np.log1p(-_REFOCUSED)
+        astray = likelihood - np.log(len(grid)) + np.log(_REFOCUSED)
+        evidence = logsumexp(np.logaddexp(followed, astray), axis=1)
+        regular = np.exp(logsumexp(followed, axis=1) - evidence)
+        # What a view says for itself is read over some width, or a narrow trend would hear of
+        # each view only what it expects, and take itself for still narrower.
+        broad = np.maximum(variance, _BROAD**2)
+        density = _normalized(likelihood + _normal(grid, mean, broad))
+        middle, around = _moments(grid, density)
+        own = 1 / around - 1 / broad
+        told = own > _TOLD / broad
+        own = np.where(told, own, 1.0)
+        site = (middle / around - mean / broad) / own, np.where(told, own * regular, 0.0)
+    fit.sites["defocus"] = site
     fit.regular, fit.evidence = regular, evidence
-    fit.others_mean, fit.others_variance = others.others_mean, others.others_variance
-    fit.defocus, fit.defocus_variance, fit.defocus_error = _intervals(grid, whole)
+    fit.others_mean, fit.others_variance = mean, variance
+    fit.defocus, fit.defocus_variance, fit.defocus_error = _intervals(
+        grid, _normalized(np.logaddexp(followed, astray))
+    )
+
+
+def _first_sites(grid: FloatArray, likelihood: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return where the views lie, and how precisely, around the defocus where most of them agree.
+
+    Views that are clear by themselves lie where they want, others near that defocus.
+    """
+    top = likelihood.max(axis=1, keepdims=True)
+    ratio = np.exp(likelihood - top)
+    near = gaussian_filter1d(ratio, _SERIES / STEP, axis=1, mode="constant")
+    anywhere = ratio.mean(axis=1, keepdims=True)
+    agreed = np.log((1 - _LONE) * near + _LONE * anywhere).sum(axis=0)
+    centre = np.full(len(likelihood), grid[np.argmax(agreed)])
+    around = _normal(grid, centre, np.full(len(centre), _SERIES**2))
+    prior = np.logaddexp(around + np.log1p(-_LONE), np.log(_LONE / len(grid)))
+    mean, variance = _moments(grid, _normalized(likelihood + prior))
+    return mean, np.where(variance < (2 * _SERIES) ** 2, 1 / variance, 0.0)
+
+
+def _normalized(logarithm: FloatArray) -> FloatArray:
+    """Return probabilities (view, focus) that sum to one over foci."""
+    found: FloatArray = np.exp(logarithm - logsumexp(logarithm, axis=1, keepdims=True))
+    return found
+
+
+def _normal(grid: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return the logarithm of the probability (view, focus) of a step of the grid."""
+    deviation = (grid - mean[:, None]) ** 2 / variance[:, None]
+    found: FloatArray = -0.5 * (deviation + np.log(2 * np.pi * variance[:, None])) + np.log(STEP)
+    return found
 
 
 def _moments(grid: FloatArray, density: FloatArray) -> tuple[FloatArray, FloatArray]:
     mean = density @ grid
     variance = np.einsum("vg,vg->v", density, (grid - mean[:, None]) ** 2)
-    return mean, np.maximum(variance, (STEP / 4) ** 2)
+    return mean, variance + STEP**2 / 12
 
 
 def _intervals(grid: FloatArray, density: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -606,7 +630,7 @@ def _astigmatism_and_phase(problem: Problem, fit: JointFit, found: Sequence[Eval
         slope[0] += (fit.others_mean[v] - fit.defocus[v]) / fit.others_variance[v]
         step[v, chosen] = inverse @ slope
         precision[v, chosen] = 1 / np.diag(inverse)
-    # A step of the phase shift is one along the ridge on which defocus makes up for it.
+    # Between two searches over defocus, steps go along the ridge where one makes up for another.
     fit.defocus = fit.defocus + np.clip(step[:, 0], -6 * STEP, 6 * STEP)
     if problem.astigmatism:
         trend = problem.astigmatism_trend()
@@ -627,8 +651,9 @@ def _astigmatism_and_phase(problem: Problem, fit: JointFit, found: Sequence[Eval
 
 def _sharpen(problem: Problem, fit: JointFit, found: Sequence[Evaluation]) -> None:
     """Place views with a single narrow peak between the steps of the search."""
-    narrow = (fit.defocus_error < 5 * STEP) & (fit.regular > 0.5)
     value, precision = (each.copy() for each in fit.sites["defocus"])
+    narrow = (precision > 1 / (4 * STEP) ** 2) & (fit.defocus_error < 8 * STEP)
+    narrow &= fit.regular > 0.5
     slope = np.array([each.slope[0] for each in found]) / fit.noise
     information = np.array([each.information[0, 0] for each in found]) / fit.noise
     narrow &= information > 0

@@ -171,7 +171,7 @@ def _filter(
     slope: np.float32,
     out: NDArray[np.float32],
 ) -> None:
-    """Write ``spectrum value / (floor + slope value^2)``: value is sin chi or, to flip, its sign."""
+    """Multiply by ``value / (floor + slope value^2)``, where value is sin chi or its sign."""
     columns = spectrum.shape[1] // 2
     factor = np.empty(columns, np.float32)
     one, half, two = np.float32(1), np.float32(0.5), np.float32(2)

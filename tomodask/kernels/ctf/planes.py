@@ -133,9 +133,10 @@ def plane_bytes(shape: tuple[int, int], size: tuple[int, int]) -> int:
         Of the transform.
     """
     spectrum = 8 * size[0] * (size[1] // 2 + 1)
-    # The transform and its padded image; then the transform, its product and a plane of it.
-    plane = OVERSAMPLING * (spectrum + 4 * shape[0] * size[1])
-    return spectrum + max(4 * size[0] * size[1], plane)
+    # The transform and its padded image; then the transform, its product, a plane of it, and the
+    # one before, which the caller still holds.
+    planes = OVERSAMPLING * (spectrum + 2 * 4 * shape[0] * size[1])
+    return spectrum + max(4 * size[0] * size[1], planes)
 
 
 def _finer_rows(size: int, pixel_size: float, weights: NDArray[np.float32]) -> FilterRows:

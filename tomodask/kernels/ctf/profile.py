@@ -107,12 +107,11 @@ def profile(
     with np.errstate(invalid="ignore", divide="ignore"):
         power, model = sums[1:] / weight
     filled = [np.where(weight > 0, each, 0.0) for each in (power, model)]
-    match, deviate = _local(rings, focus.defocus, weight / noise, *filled)
-    peak = int(np.argmax(deviate))
-    lost = np.flatnonzero(deviate[peak:] < _SIGNIFICANT)
-    last = peak + (int(lost[0]) if len(lost) else size - peak) - 1
-    if last < peak:
-        last = 0
+    match, deviate, expected = _local(rings, focus.defocus, weight / noise, *filled)
+    start = int(np.argmax(expected))
+    lost = np.flatnonzero(deviate[start:] < _SIGNIFICANT)
+    last = start + (int(lost[0]) if len(lost) else size - start) - 1
+    last = last if last >= start else 0
     part = slice(0, max(last + 1, min(size, 2 * _REACH)))
     return Profile(
         power,
@@ -130,8 +129,8 @@ def _correlation(weight: FloatArray, a: FloatArray, b: FloatArray) -> float:
 
 def _local(
     rings: Rings, defocus: float, weight: FloatArray, power: FloatArray, model: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the local correlation, and its deviation from that of noise in standard deviations."""
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the local correlation, and its deviation and expected one in units of noise's."""
     size = len(weight)
     phase = rings.phase(defocus, 0.0)
     slope = np.maximum(np.abs(np.gradient(phase)), 1e-6)
@@ -144,7 +143,8 @@ def _local(
         sums.append(total[high] - total[low])
     common, of_power, of_model = sums
     of_model = np.maximum(of_model, 1e-30)
-    return common / np.sqrt(np.maximum(of_power, 1e-30) * of_model), common / np.sqrt(of_model)
+    match = common / np.sqrt(np.maximum(of_power, 1e-30) * of_model)
+    return match, common / np.sqrt(of_model), np.sqrt(of_model)
 
 
 @njit

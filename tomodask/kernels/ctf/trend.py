@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Trend", "TrendFit"]
 
+#: Logarithm of the factor by which scatter differs from the usual.
+_FACTOR = 0.7
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrendFit:
@@ -63,6 +66,9 @@ class Trend:
         Widths of the constant and of what changes with tilt.
     walk, scatter
         Widths that are tried: of a step of the walk, and of a view's scatter.
+    usual
+        Scatter that is usual. A few weak views may by chance agree better than views ever do, and
+        would then seem to be known better than they are.
     """
 
     order: FloatArray
@@ -71,6 +77,7 @@ class Trend:
     tilting: float
     walk: FloatArray
     scatter: FloatArray
+    usual: float
 
     def fit(self, value: FloatArray, precision: FloatArray) -> TrendFit:
         """Fit values (view,) of a precision (view,), 1 / variance; 0 where nothing is known."""
@@ -92,6 +99,7 @@ class Trend:
                 factor = cho_factor(prior[np.ix_(used, used)] + noise, lower=True)
                 solved = cho_solve(factor, data)
                 evidence = -0.5 * data @ solved - np.log(np.diag(factor[0])).sum()
+                evidence -= 0.5 * (np.log(scatter / self.usual) / _FACTOR) ** 2
                 gain = cho_solve(factor, prior[used])
                 mean = prior[:, used] @ solved
                 variance = np.diag(prior) - np.einsum("iu,ui->i", prior[:, used], gain)

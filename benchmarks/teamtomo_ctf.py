@@ -1,6 +1,6 @@
 """Contrast transfer by torch-ctf-estimation, on one core; run by an interpreter that has it.
 
-Usage: python torch_ctf.py VIEWS.npy PIXEL_SIZE
+Usage: python teamtomo_ctf.py VIEWS.npy PIXEL_SIZE
 
 The views are (view, y, x), y up. What is printed is JSON: the CPU seconds, and for each view the
 defocus along both principal directions at the image's centre, A, and the direction of the first,
