@@ -86,6 +86,11 @@ class Size:
         yield from (("clear", seed) for seed in range(self.clear))
         yield from (("weak", seed) for seed in range(self.weak))
 
+    def shared_views(self) -> list[int]:
+        """Return the views that a peer is given."""
+        chosen = np.linspace(0, self.views - 1, self.peer_views).round().astype(int)
+        return [int(view) for view in np.unique(chosen)]
+
 
 SIZES = {
     "full": Size(),
@@ -171,7 +176,7 @@ def peer_views(
         Where the images are passed on.
     """
     images = tilt_series_of(td.open(store))["images"]
-    views = np.unique(np.linspace(0, size.views - 1, size.peer_views).round().astype(int))
+    views = size.shared_views()
     path = folder / "views.npy"
     np.save(path, np.stack([np.asarray(images[view]) for view in views]))
     done = subprocess.run(
@@ -269,6 +274,9 @@ def report(
                 rows.append((kind, seed, f"failed: {error}"))
             else:
                 found.setdefault(kind, []).extend(views)
+                if peer_python is not None and seed < size.peer_series:
+                    shared = [views[view] for view in size.shared_views()]
+                    found.setdefault(f"{kind}, views of the peer", []).extend(shared)
                 hands.setdefault(kind, []).append(hand * truth.handedness)
                 rows.append(
                     (

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ctf_accuracy, ctf_correction_accuracy
+from benchmarks.ctf_particles import SIZES, attainable, frequencies, specimen
 from benchmarks.ctf_series import PIXEL, truth_of
 from tomodask.kernels.ctf import Correction, Optics
 from tomodask.model import ctf_dataset
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.ctf_series import Truth
 
 VIEWS = 9
-CORRECTION = ctf_correction_accuracy.SIZES["tiny"]
+CORRECTION = SIZES["tiny"]
 
 
 def table_of(truth: Truth, **changes: Any) -> xr.Dataset:
@@ -101,11 +102,11 @@ def test_three_dimensions_are_as_good_as_the_twin(
     way = Correction("wiener", 1e3)
     monkeypatch.setattr(ctf_correction_accuracy, "_NOISE_FREE", {"wiener": way})
     monkeypatch.setattr(ctf_correction_accuracy, "_NOISY", {})
-    made = ctf_correction_accuracy.specimen(CORRECTION, 0, "outer", 1.0)
+    made = specimen(CORRECTION, 0, "outer", 1.0)
     bench = ctf_correction_accuracy.Bench(made, CORRECTION, tmp_path)
     [one] = ctf_correction_accuracy.outcomes(bench)
     flat, deep, twin = one.fsc("outer")
-    k = ctf_correction_accuracy.frequencies(CORRECTION)
+    k = frequencies(CORRECTION)
     fine = (k > 1 / 8) & (k < 1 / 5)
     assert twin[k < 1 / 5].min() > 0.97
     assert deep[k < 1 / 5].min() > 0.97
@@ -115,9 +116,9 @@ def test_three_dimensions_are_as_good_as_the_twin(
 
 
 def test_what_flipped_phases_can_reach() -> None:
-    made = ctf_correction_accuracy.specimen(CORRECTION, 0, "outer", 1.0)
-    squared, best = ctf_correction_accuracy.attainable(made, CORRECTION, Correction("phase-flip"))
-    fine = ctf_correction_accuracy.frequencies(CORRECTION) > 0.4 / PIXEL
+    made = specimen(CORRECTION, 0, "outer", 1.0)
+    squared, best = attainable(made, CORRECTION, Correction("phase-flip"))
+    fine = frequencies(CORRECTION) > 0.4 / PIXEL
     # |sin| over all phases: 2 / pi over sqrt(1 / 2).
     np.testing.assert_allclose(best[fine], 2 / np.pi / np.sqrt(0.5), atol=0.02)
     np.testing.assert_allclose(squared[fine], 0.5, atol=0.05)

@@ -22,7 +22,7 @@ from tomodask.geometry import LocalField, Projection
 from tomodask.graph.reconstruct import plan_of, reconstruct
 from tomodask.importing import import_stack
 from tomodask.io.mrc_writer import MrcWriter
-from tomodask.io.series import images_folder, open_series
+from tomodask.io.series import open_series
 from tomodask.kernels.ctf import Optics
 from tomodask.model import ctf_dataset, layer_depth
 from tomodask.storing import store
@@ -188,15 +188,13 @@ def test_nothing_to_undo_changes_nothing(name: str, kind: str) -> None:
 
 def test_a_thin_specimen_needs_no_third_dimension() -> None:
     projection = Projection.create([-1.0, 0.0, 1.0])
-    images = noise((3, 120, 160))
-    images[:, :, :30] = images[:, :, -30:] = 0  # where edges are treated otherwise
-    tree = tree_of(images, 4.0, projection)
+    points = np.array([[-60.0, 20, 0], [10, -50, 0], [90, 10, 0]])
+    tree = tree_of(seen(points, projection, (140, 160), 4.0, lambda c: c), 4.0, projection)
     flat, deep = (
         reconstruct(tree, thickness=4, ctf=kind, ctf_table=table_of(3)).compute().values  # type: ignore[arg-type]
         for kind in ("2d", "3d")
     )
-    inner = (slice(None), slice(30, -30), slice(40, -40))
-    assert error(deep[inner], flat[inner]) < 0.05
+    assert error(deep, flat) < 0.02
 
 
 @pytest.mark.parametrize("kind", ["2d", "3d"])
@@ -236,8 +234,10 @@ def test_strips_hold_all_that_is_seen() -> None:
                 w = projection.height(points)[t]
                 at = np.clip((w - planes[0]) / (planes[1] - planes[0]), 0, len(planes) - 1.001)
                 for k in (at.astype(int), at.astype(int) + 1):
-                    assert (strips[k, 0] <= row[seen_at]).all()
-                    assert (strips[k, 1] > row[seen_at] + 1).all()
+                    # rows are composed for the middle of a few heights
+                    taken = np.abs(at - k) < 0.85
+                    assert (strips[k, 0] <= row[seen_at])[taken].all()
+                    assert (strips[k, 1] > row[seen_at] + 1)[taken].all()
             # and no more than about that
             assert len(planes) < 4 or (np.diff(strips) < 2 * plan.aligned.shape[1]).any()
 

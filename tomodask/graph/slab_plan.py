@@ -28,11 +28,10 @@ from tomodask.graph.composed_rows import ComposedRows
 from tomodask.graph.corrected_views import CorrectedViews
 from tomodask.graph.ctf_planes import HeightPlanes
 from tomodask.graph.followed_rows import FollowedRows, guarded_rows
-from tomodask.graph.local_correction import LocalCorrection
-from tomodask.graph.sheared_rows import SHEAR_TOLERANCE, sheared_runs
+from tomodask.graph.sheared_rows import sheared_runs
+from tomodask.graph.slab_geometry import SlabGeometry
 from tomodask.kernels.backproject import (
     CHUNK_X,
-    LANE_GROUP,
     PAD_ROWS,
     aligned_zeros,
     backproject,
@@ -48,7 +47,7 @@ from tomodask.kernels.weighting import (
     filter_rows,
     radial_weights,
 )
-from tomodask.model import SLAB, layer_depth
+from tomodask.model import SLAB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomodask.geometry import Projection, VolumeGrid
     from tomodask.graph.ctf_correction import ViewCorrection
 
     Runs = Callable[[float, int], Iterator[tuple[int, int, NDArray[np.float32]]]]
@@ -68,8 +66,10 @@ NUMERICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlabPlan:
+class SlabPlan(SlabGeometry):
     """All that determines a weighted back-projection; small and picklable.
+
+    What is not named here is that of :class:`SlabGeometry`.
 
     Parameters
     ----------
@@ -77,14 +77,6 @@ class SlabPlan:
         The raw images.
     views
         Those that take part.
-    projection
-        Of the views that take part.
-    aligned
-        Pixels of the aligned images.
-    volume
-        Voxels to make; its voxel size is the aligned pixel size, its y on the aligned rows.
-    full_thickness
-        Height of the uncropped volume, A.
     row_filter, view_weights
         Weights.
     correction
@@ -95,51 +87,10 @@ class SlabPlan:
 
     source: ViewSource
     views: tuple[int, ...]
-    projection: Projection
-    aligned: AlignedGrid
-    volume: VolumeGrid
-    full_thickness: float
     row_filter: RowFilter
     view_weights: tuple[float, ...]
     correction: ViewCorrection | None = None
     by_height: bool = False
-
-    @cached_property
-    def _slab_model(self) -> Any:
-        return self.projection.slab_model()
-
-    @cached_property
-    def shear(self) -> float:
-        """Shear dy/dz common to the views."""
-        return float(np.mean(self._slab_model.shear))
-
-    @cached_property
-    def view_shear(self) -> NDArray[np.float64]:
-        """(tilt,) what each view's shear differs by; zeros where it cannot be seen."""
-        residual = self._slab_model.shear - self.shear
-        # Of the full volume, so that a part of it is computed like the whole.
-        height = self.full_thickness / self.volume.voxel_size / 2
-        negligible = np.abs(residual).max() * height < SHEAR_TOLERANCE
-        result: NDArray[np.float64] = np.zeros_like(residual) if negligible else residual
-        return result
-
-    @cached_property
-    def local(self) -> LocalCorrection | None:
-        """What a local field asks for, None where the specimen is rigid."""
-        if self.projection.local is None:
-            return None
-        return LocalCorrection(
-            field=self.projection.local,
-            projection=self.projection,
-            aligned=self.aligned,
-            lane_shear=self.shear,
-            half_thickness=self.full_thickness / self.volume.voxel_size / 2,
-        )
-
-    @property
-    def followed(self) -> LocalCorrection | None:
-        """The same, None where mid-plane is all that it asks for."""
-        return None if self.local is None or self.local.negligible else self.local
 
     @cached_property
     def planes(self) -> HeightPlanes | None:
@@ -159,8 +110,8 @@ class SlabPlan:
         """How views are corrected, None where they are not."""
         if self.correction is None:
             return None
-        beyond = self._local_margin + (0 if self.planes is None else self.planes.halo)
-        shear = float(np.abs(self._slab_model.shear).max())
+        beyond = self.local_margin + (0 if self.planes is None else self.planes.halo)
+        shear = float(np.abs(self.model.shear).max())
         if shear:
             height = self.full_thickness / self.volume.voxel_size / 2 + SLAB
             beyond += int(np.ceil(shear * height)) + 2 * (REACH + 1)
@@ -170,62 +121,9 @@ class SlabPlan:
         return CorrectedViews(correction=self.correction, planes=self.planes, grid=grid)
 
     @cached_property
-    def _sheared_margin(self) -> int:
-        """Lanes that are back-projected beyond a slab's own on either side."""
-        first = self.volume.first[0] / self.volume.voxel_size
-        depth = layer_depth(self.volume.shape[0])
-        # The last layer goes beyond the volume to be complete.
-        last = first + -(-self.volume.shape[0] // depth) * depth - 1
-        height = max(abs(first), abs(last))
-        reach = 0.0
-        if self.shear:
-            reach += abs(self.shear) * height + REACH + 1
-        if self.followed is None and self.view_shear.any():
-            reach += np.abs(self.view_shear).max() * height + REACH + 1
-        half = LANE_GROUP // 2
-        return int(np.ceil(reach / half)) * half
-
-    @cached_property
-    def _local_margin(self) -> int:
-        """Lanes that a local field needs beyond those, on either side."""
-        if self.followed is None:
-            return 0
-        half = LANE_GROUP // 2
-        return int(np.ceil((self.followed.reach + REACH + 1) / half)) * half
-
-    @property
-    def margin(self) -> int:
-        """Lanes that a slab reads beyond its own on either side."""
-        return self._sheared_margin + self._local_margin
-
-    @cached_property
-    def bands(self) -> AlignedGrid:
-        """The aligned pixels in whole bands: slab s is band s + `lead`."""
-        lead = self.lead
-        rows = (self.slabs + 2 * lead) * SLAB
-        first = self.volume.first[1] - lead * SLAB * self.volume.voxel_size
-        return AlignedGrid(
-            (rows, self.aligned.shape[1]), self.aligned.pixel_size, (first, self.aligned.first[1])
-        )
-
-    @property
-    def lead(self) -> int:
-        """Bands before the first slab."""
-        return -(-self.margin // SLAB)
-
-    @property
-    def slabs(self) -> int:
-        """Number of slabs."""
-        return -(-self.volume.shape[1] // SLAB)
-
-    @property
-    def _size(self) -> int:
-        return self.aligned.shape[1]
-
-    @cached_property
     def _transfer(self) -> NDArray[np.float32]:
         """(tilt, frequency) weights of the rows."""
-        length = filter_length(self._size)
+        length = filter_length(self.size)
         if self.planes is not None and self.corrected is not None:
             length = self.planes.size(self.corrected.grid.shape[0])[0]
         return radial_weights(
@@ -237,11 +135,6 @@ class SlabPlan:
             view_weights=self.view_weights,
         )
 
-    def lanes(self, slab: int) -> int:
-        """Return the lanes that a slab's projections have, margins included."""
-        rows = min(SLAB, self.volume.shape[1] - slab * SLAB)
-        return -(-rows // LANE_GROUP) * LANE_GROUP + 2 * self.margin
-
     def task_bytes(self, depth: int) -> int:
         """Return the bytes of the arrays of one slab's task that computes `depth` heights at once.
 
@@ -251,18 +144,18 @@ class SlabPlan:
             Heights of a layer.
         """
         lanes = self.lanes(0)
-        rows = OVERSAMPLING * self._size + sum(PAD_ROWS) + 1
+        rows = OVERSAMPLING * self.size + sum(PAD_ROWS) + 1
         copies = 2 if self.followed or self.view_shear.any() else 1
         projections = len(self.views) * rows * lanes * 4 * copies
         if self.planes is not None:
             projections += self._all_rows * lanes * 4
-        length = filter_length(self._size)
+        length = filter_length(self.size)
         most = max(self._row_count(t) for t in range(len(self.views)))
         rows_bytes = SLAB * most * 4 * (3 if self.margin else 2)
         filtering = lanes * (length * 4 * 2 + OVERSAMPLING * length * 4 * 2)
         blocks = -(-self.volume.shape[2] // CHUNK_X)
         layer = blocks * CHUNK_X * depth * lanes * 4
-        if self._sheared_margin:
+        if self.sheared_margin:
             layer += blocks * CHUNK_X * depth * SLAB * 4
         table = self.followed.table_bytes(lanes) if self.followed else 0
         return projections + rows_bytes + filtering + layer + table
@@ -290,13 +183,13 @@ class SlabPlan:
         voxel = self.volume.voxel_size
         heights = self.volume.coordinates()["z"] / voxel
         blocks = -(-self.volume.shape[2] // CHUNK_X)
-        lanes = self.lanes(slab) - 2 * self._local_margin
+        lanes = self.lanes(slab) - 2 * self.local_margin
         wide = aligned_zeros((blocks, depth, lanes, CHUNK_X))
-        plain = not self._sheared_margin and lanes == SLAB
+        plain = not self.sheared_margin and lanes == SLAB
         layer = wide if plain else np.zeros((blocks, depth, SLAB, CHUNK_X), np.float32)
         for start in range(0, self.volume.shape[0], depth):
             self._fill(rows, heights[0] + start, wide)
-            if self._sheared_margin:
+            if self.sheared_margin:
                 self._unshear(wide, heights[0] + start, layer)
             elif not plain:
                 layer[:, :, :lanes] = wide
@@ -320,7 +213,7 @@ class SlabPlan:
         self, slab: int, read: Callable[[int, int], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """Return the weighted projections that a slab needs (tilt, row, lane)."""
-        size = self._size
+        size = self.size
         length = filter_length(size)
         taper = edge_taper(size, max(4, size // 64))[:, None]
         make, begin = (
@@ -353,13 +246,13 @@ class SlabPlan:
             self.followed,
             first_row=self.aligned.first[1] / voxel,
             first_lane=self.volume.first[1] / voxel + slab * SLAB - self.margin,
-            margin=self._local_margin,
+            margin=self.local_margin,
         )
         return followed.runs
 
     def _fill(self, rows: Runs, height: float, out: NDArray[np.float32]) -> None:
         """Back-project one layer whose first height is `height` voxels."""
-        model, voxel = self._slab_model, self.volume.voxel_size
+        model, voxel = self.model, self.volume.voxel_size
         for at, count, projections in rows(height, out.shape[1]):
             backproject(
                 projections,
@@ -376,7 +269,7 @@ class SlabPlan:
         """Shift every height along y by the common shear."""
         heights = height + np.arange(wide.shape[1], dtype=np.float64)
         whole, weights = shift_weights(-heights * self.shear)
-        margin = self._sheared_margin
+        margin = self.sheared_margin
         rows = min(SLAB, wide.shape[2] - 2 * margin)
         for block in range(wide.shape[0]):
             shift_lanes(wide[block], whole, weights, margin, out[block, :, :rows])
@@ -427,7 +320,7 @@ class SlabPlan:
         self, t: int, image: NDArray[np.float32], grid: AlignedGrid, lanes: int
     ) -> NDArray[np.float32]:
         """Return the aligned bands (band, u, lane) of a raw image."""
-        model = self._slab_model
+        model = self.model
         mid_plane = None if self.local is None else self.local.mid_plane(t)
         bands, _ = align_view(
             image,
@@ -441,14 +334,9 @@ class SlabPlan:
         )
         return bands
 
-    def band_range(self, slab: int) -> tuple[int, int]:
-        """Return the first and the last band that a slab reads."""
-        first = (slab + self.lead) * SLAB - self.margin
-        return first // SLAB, (first + self.lanes(slab) - 1) // SLAB
-
     def _row_count(self, t: int) -> int:
         """Return the number of rows of a view in the scratch."""
-        return self._size if self.corrected is None else self.corrected.count(t)
+        return self.size if self.corrected is None else self.corrected.count(t)
 
     @property
     def _all_rows(self) -> int:

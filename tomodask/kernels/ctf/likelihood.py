@@ -97,7 +97,7 @@ def evaluate(
     weight = view.samples * model
     energies = view.samples * (view.tiles + twice.real) / 2
     # Sums over cells of the model, of its slopes, and of their overlaps with the background.
-    whole = float((view.samples.sum() / rings.samples.sum())) * view.tiles
+    whole = float(view.samples.sum() / rings.samples.sum()) * view.tiles
     taken = smooth.parts(-model * mean.real, rings.samples)
     slopes = np.stack([smooth.parts(model * step * mean.imag, rings.samples) for step in steps])
     correlation = float(-(weight * data.real).sum())

@@ -109,7 +109,7 @@ def mean_periodogram(
 
 
 def same_phase(
-    optics: Optics, squared: FloatArray, defocus: FloatArray, other: FloatArray
+    optics: Optics, squared: FloatArray, defocus: FloatArray | float, other: FloatArray | float
 ) -> FloatArray:
     """Return where the contrast transfer at another defocus is what it is here.
 

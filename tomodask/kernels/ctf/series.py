@@ -22,7 +22,6 @@ from tomodask.kernels.ctf.joint import (
     NINETY,
     JointFit,
     Problem,
-    evaluated,
     fit_jointly,
     shared_start,
 )
@@ -233,7 +232,7 @@ def fit_series(
         if thick is None:
             notes.append("the specimen's thickness leaves no nodes in the rings that are seen")
     views = problem.handed(fit.handedness)
-    found = evaluated(problem, fit, views)
+    found = problem.evaluated(fit)
 
     count, size = len(tilts), len(rings.frequency)
     confidence = np.zeros(count)
@@ -375,7 +374,7 @@ def _with_thickness(
     """Estimate the thickness, and fit again with its nodes."""
     thin, found = problem, None
     for _ in range(2):
-        seen = evaluated(thin, fit, thin.handed(fit.handedness))
+        seen = thin.evaluated(fit)
         tilts = problem.tilt_angle[problem.used]
         found = estimated_thickness(problem.rings, seen, fit.amplitude, fit.noise, tilts)
         if found is None:
@@ -415,7 +414,7 @@ def _outside(problem: Problem, fit: JointFit) -> list[float | None]:
     contrast = np.exp(-_FALL * problem.rings.squared)
     defocus = np.arange(*_WIDE)
     transform = focus_transform(views, problem.rings, problem.smooth, contrast, defocus)
-    matched = transform.matched(fit.astigmatism @ problem.rings.turns, fit.phase_shift)
+    matched = transform.matched(problem.shifts(fit), fit.phase_shift)
     # Oscillations so slow that the background takes them say nothing.
     seen = transform.energy > _SLOW * np.median(transform.energy, axis=1, keepdims=True)
     gain = seen * np.maximum(matched, 0) ** 2 / (2 * transform.energy)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from tomodask.kernels.ctf.periodograms import same_phase
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -42,18 +44,13 @@ def rescaled_rings(
     (sector, ring) float32, mean power.
     """
     rings = layout.frequency
-    bend = optics.aberration * optics.wavelength**2 / 2
-    wanted = rings**2 * (defocus - bend * rings**2)  # chi without its constants
     total = np.zeros(spectra.power.shape[1:], np.float32)
     tiles = 0
     for power, raised in zip(spectra.power, height, strict=True):
-        local = defocus + raised
-        if not (local > 0 and np.isfinite(power).all()):
+        squared = same_phase(optics, rings**2, defocus, defocus + raised)
+        if not (np.isfinite(squared).all() and np.isfinite(power).all()):
             continue
-        root = np.sqrt(np.maximum(local**2 - 4 * bend * wanted, 0))
-        # The stable form of the smaller root of bend q^2 - local q + wanted = 0.
-        there = np.sqrt(np.maximum(2 * wanted / (local + root), 0))
-        place = np.interp(there, rings, np.arange(len(rings)))
+        place = np.interp(np.sqrt(squared), rings, np.arange(len(rings)))
         low = np.minimum(place.astype(np.int64), len(rings) - 2)
         part = (place - low).astype(np.float32)
         total += power[:, low] * (1 - part) + power[:, low + 1] * part
