@@ -96,7 +96,7 @@ class Bench:
         free = stored(simulated(straight, size, None), straight, folder / "free.zarr")
         self._true = self._spectrum(free, alignment="none")
 
-    def stored(self, images: Images, name: str) -> xr.DataTree:
+    def stored(self, images: NDArray[np.float32], name: str) -> xr.DataTree:
         """Return a series of these images."""
         return stored(images, self.made, self._folder / f"{name}.zarr")
 

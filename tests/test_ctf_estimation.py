@@ -14,7 +14,13 @@ import xarray as xr
 
 import tomodask as td
 from tomodask.cli import main
-from tomodask.errors import DataError, MemoryLimitError, ParameterError, TomodaskWarning
+from tomodask.errors import (
+    DataError,
+    DoubleApplicationError,
+    MemoryLimitError,
+    ParameterError,
+    TomodaskWarning,
+)
 from tomodask.geometry import Projection
 from tomodask.simulate import ContrastTransfer, Imaging, Phantom, simulate_tilt_series
 
@@ -219,6 +225,36 @@ def test_series_from_the_command_line(
     assert len(list(folder.glob("*.png"))) == len(ANGLES) + 2
     assert main([*command, "--overwrite", "--handedness", "-1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["defocus_handedness"] == -1
+
+
+def test_tomograms_and_stacks_from_the_command_line(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [str(made.path), "--alignment", "none", "--bin", "4", "--quiet"]
+    thin = ["--thickness", "24", "--name"]
+    assert main(["reconstruct", *common, *thin, "flip", "--ctf", "3d"]) == 0
+    assert main(["reconstruct", *common, *thin, "plain"]) == 0
+    # The same name made otherwise is refused, and the message says what differs.
+    assert main(["reconstruct", *common, *thin, "plain", "--ctf", "2d"]) == 1
+    assert "ctf" in capsys.readouterr().err
+    assert main(["deconvolve", str(made.path), "--tomogram", "flip", "--quiet"]) == 0
+    assert main(["deconvolve", str(made.path), "--tomogram", "gone", "--quiet"]) == 1
+    stack = tmp_path / "corrected.mrc"
+    assert main(["ctf", "correct", *common, "--out", str(stack)]) == 0
+    with mrcfile.open(stack) as file:
+        corrected = file.data.copy()
+    plain = td.align_stack(td.open(made.path), binning=4, alignment="none").values
+    assert corrected.shape == plain.shape
+    assert not np.allclose(corrected, plain)
+    tree = td.open(made.path)
+    names = ["flip", "plain", "flip-deconvolved"]
+    flip, bare, eye = (tree[f"tomograms/{name}/full/0"].to_dataset()["tomogram"] for name in names)
+    assert flip.attrs["provenance"]["ctf"] == "3d"
+    assert eye.attrs["provenance"]["step"] == "deconvolve"
+    assert eye.attrs["voxel_size"] == pytest.approx(4 * PIXEL)
+    assert float(abs(flip - bare).max()) > 0
+    with pytest.raises(DoubleApplicationError):
+        td.deconvolve(eye, series=tree)
 
 
 @pytest.mark.slow

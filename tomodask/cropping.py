@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import zarr
 
 from tomodask.engine.files import explained
@@ -86,7 +85,7 @@ def crop(
     tree = open_series(path)
     check_tomogram(tree, tomogram)
     ranges = {axis: part for axis, part in (("z", z), ("y", y), ("x", x)) if part is not None}
-    part = _part(tree, path, tomogram, ranges)
+    part = _part(tree, tomogram, ranges)
     if name is not None and name != tomogram:
         target = tomogram_folder(path, check_name(name))
         with explained(target):
@@ -110,16 +109,12 @@ def crop(
     return target
 
 
-def _part(
-    tree: xr.DataTree, path: Path, tomogram: str, ranges: dict[str, tuple[int, int]]
-) -> xr.DataArray:
+def _part(tree: xr.DataTree, tomogram: str, ranges: dict[str, tuple[int, int]]) -> xr.DataArray:
     """Return the part of a stored tomogram, lazily, with what is known of its origin."""
     volume = tree[f"tomograms/{tomogram}/full/0"].to_dataset()["tomogram"]
     if not ranges:
         raise ParameterError(f"nothing to cut: give a range of {tomogram!r}, such as z=(80, 220)")
-    group = zarr.open_group(tomogram_folder(path, tomogram), mode="r")
-    attributes: Any = group.attrs.get("tomodask", {})
-    known: dict[str, Any] = attributes.get("provenance", {})
+    known: dict[str, Any] = volume.attrs["provenance"]
     for axis, (start, stop) in ranges.items():
         if not 0 <= start < stop <= volume.sizes[axis]:
             cut = ", after it was cropped" if "cropped" in known else ""
@@ -127,10 +122,9 @@ def _part(
                 f"{axis} range {start}:{stop} does not lie in 0:{volume.sizes[axis]}, the voxels "
                 f"of tomogram {tomogram!r}{cut}"
             )
-    voxel = float(np.diff(volume["x"].values[:2])[0])
     part = volume.isel({axis: slice(*limits) for axis, limits in ranges.items()})
     cuts = [*known.get("cropped", []), {axis: list(limits) for axis, limits in ranges.items()}]
-    part.attrs = volume.attrs | {"voxel_size": voxel, "provenance": known | {"cropped": cuts}}
+    part.attrs = volume.attrs | {"provenance": known | {"cropped": cuts}}
     return part
 
 

@@ -63,7 +63,7 @@ def store(
         (z, y, x) with coordinates in A, e.g. from ``tomodask.reconstruct``.
     path
         Folder of an OME-Zarr group to make; by default the tomogram `name` of the series that
-        the volume is reconstructed from.
+        the volume, or the tomogram that it is made from, is of.
     name
         Name of the tomogram.
     levels
@@ -139,9 +139,12 @@ def _target(plan: SlabPlan | ArraySlabs, path: str | Path | None, name: str) -> 
         return Path(path).expanduser().resolve()
     if isinstance(plan, SlabPlan) and plan.source.images is not None:
         return tomogram_folder(plan.source.images.parents[1], name)
+    series = plan.series() if isinstance(plan, ArraySlabs) else None
+    if series is not None:
+        return tomogram_folder(series, name)
     raise ParameterError(
-        "this volume is not an unchanged reconstruction of a stored series: give the path of an "
-        "OME-Zarr folder to store it in"
+        "this volume is made neither from a stored series nor from a stored tomogram: give the "
+        "path of an OME-Zarr folder to store it in"
     )
 
 

@@ -108,7 +108,7 @@ def test_the_series_says_the_defocus() -> None:
 def test_nothing_is_undone_twice() -> None:
     volume = tomogram((12, 70, 20))
     once = deconvolve(volume, series=series())
-    assert once.attrs["applied"] == ["deconvolution"]
+    assert once.attrs["provenance"]["step"] == "deconvolve"
     with pytest.raises(DoubleApplicationError, match="deconvolution"):
         deconvolve(once, series=series())
     made = {"step": "reconstruct", "ctf": "3d", "correction": "wiener"}
@@ -134,3 +134,20 @@ def test_what_is_not_known_is_asked_for() -> None:
     del without["ctf"]
     with pytest.raises(ProductMissingError, match="no CTF"):
         deconvolve(volume, series=without)
+
+
+def test_memory_of_a_slab_is_known() -> None:
+    import tracemalloc
+
+    from tomodask.graph.array_slabs import ArraySlabs
+
+    volume = tomogram((40, 256, 96), (-1, 64, -1))
+    lazy = deconvolve(volume, defocus=20000.0, highpass=200.0, **MICROSCOPE)
+    slabs = ArraySlabs.of(lazy)
+    depth = 40
+    next(slabs.stored_layers(1, None, depth))  # compiles
+    tracemalloc.start()
+    next(slabs.stored_layers(1, None, depth))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * slabs.task_bytes(depth) < peak <= slabs.task_bytes(depth)

@@ -242,6 +242,30 @@ def test_strips_hold_all_that_is_seen() -> None:
             assert len(planes) < 4 or (np.diff(strips) < 2 * plan.aligned.shape[1]).any()
 
 
+def test_rows_are_composed_for_their_height() -> None:
+    """Where a row lies between the planes is the height of the voxels that it shows."""
+    projection = Projection.create(
+        TILTS, x_tilt=np.linspace(-12, 20, len(TILTS)), z_factor=(0.02, -0.03), tilt_axis_angle=85
+    )
+    tree = tree_of(np.zeros((len(TILTS), 300, 130), np.float32), 2.0, projection)
+    volume = reconstruct(tree, thickness=401, ctf="3d", ctf_table=table_of(len(TILTS)))
+    plan = plan_of(volume)
+    assert plan is not None
+    assert plan.planes is not None
+    model = projection.slab_model()
+    for t in range(len(TILTS)):
+        groups, levels = plan.planes.groups[t], plan.planes.levels(t)
+        for index in (0, len(groups.start) // 2, len(groups.start) - 1):
+            step = plan.planes.steps[t]
+            z = 2.0 * ((groups.number + index) * step + (step - 1) / 2)
+            for x, y in ((-90.0, 40.0), (33.0, -120.0)):
+                row = (x * model.cos_x[t] + z * model.sin_z[t] - plan.aligned.first[1]) / 2.0 * 2
+                at = groups.start[index] + groups.per_row * row + groups.per_y * y
+                height = projection.height([[x, y, z]])[t, 0]
+                expected = (height - levels[0]) / (levels[1] - levels[0])
+                assert at == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     """A series in a store."""

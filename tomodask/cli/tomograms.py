@@ -124,3 +124,56 @@ def reconstruct(
     size = " x ".join(str(volume.sizes[axis]) for axis in "xyz")
     print(f"tomogram   {name}: {size} voxels (x, y, z) of {volume.attrs['voxel_size']:g} A")
     print(f"stored in  {folder}")
+
+
+@app.command
+def deconvolve(
+    series: Path,
+    *,
+    tomogram: str,
+    name: str | None = None,
+    defocus: float | None = None,
+    strength: float = 1.0,
+    falloff: float = 1.0,
+    highpass: float = 300.0,
+    overwrite: bool = False,
+    run: Run = Run(),  # noqa: B008
+) -> None:
+    """Give a stored tomogram the contrast that defocus took, for the eye; as another tomogram.
+
+    Parameters
+    ----------
+    series
+        The store; its CTF says the microscope.
+    tomogram
+        Name of the tomogram.
+    name
+        Name of the new one; that of the old with -deconvolved by default.
+    defocus
+        Micrometres; by default the mean of the views of low tilt.
+    strength
+        The signal to noise ratio at low frequency is taken as 10^(3 strength).
+    falloff
+        How fast it falls with frequency.
+    highpass
+        What is larger is taken out, A.
+    overwrite
+        Replace a tomogram of the new name that was made otherwise.
+    """
+    from tomodask.exporting import check_tomogram
+
+    tree = td.open(series)
+    check_tomogram(tree, tomogram)
+    lazy = td.deconvolve(
+        tree[f"tomograms/{tomogram}/full/0"].to_dataset()["tomogram"],
+        series=tree,
+        defocus=None if defocus is None else defocus * 1e4,
+        strength=strength,
+        falloff=falloff,
+        highpass=highpass,
+    )
+    new = name or f"{tomogram}-deconvolved"
+    with progress(quiet=run.quiet) as listen:
+        folder = td.store(lazy, name=new, overwrite=overwrite, **run.resources, progress=listen)
+    print(f"tomogram   {new}: defocus {lazy.attrs['provenance']['defocus'] / 1e4:.2f} um")
+    print(f"stored in  {folder}")

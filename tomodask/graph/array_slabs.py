@@ -36,10 +36,13 @@ class ArraySlabs:
         Any real dtype; stored as float32.
     volume
         Its voxels.
+    graph_bytes
+        What computing one slab holds beside the slab, as far as its maker said.
     """
 
     array: da.Array
     volume: VolumeGrid
+    graph_bytes: int = 0
 
     @classmethod
     def of(cls, volume: xr.DataArray) -> ArraySlabs:
@@ -66,14 +69,24 @@ class ArraySlabs:
         first = tuple(float(volume[axis].values[0]) for axis in "zyx")
         shape = tuple(volume.sizes[axis] for axis in "zyx")
         grid = VolumeGrid((shape[0], shape[1], shape[2]), voxel, (first[0], first[1], first[2]))
-        return cls(array=volume.chunk({"z": -1, "y": SLAB, "x": -1}).data, volume=grid)
+        return cls(
+            array=volume.chunk({"z": -1, "y": SLAB, "x": -1}).data,
+            volume=grid,
+            graph_bytes=int(volume.attrs.get("task_bytes", 0)),
+        )
 
     def reads_from(self, folder: Path) -> bool:
         """Whether the array is derived from one that is stored in `folder`."""
-        return any(
-            isinstance(value, StoredArray) and value.path.is_relative_to(folder)
-            for value in dict(self.array.dask).values()
-        )
+        return any(path.is_relative_to(folder) for path in self._stored())
+
+    def series(self) -> Path | None:
+        """Return the store whose tomograms it is derived from; None unless it is one store's."""
+        found = {path.parents[4] for path in self._stored() if path.parents[3].name == "tomograms"}
+        return found.pop() if len(found) == 1 else None
+
+    def _stored(self) -> list[Path]:
+        values = dict(self.array.dask).values()
+        return [value.path for value in values if isinstance(value, StoredArray)]
 
     @property
     def slabs(self) -> int:
@@ -91,10 +104,10 @@ class ArraySlabs:
         return []
 
     def task_bytes(self, depth: int) -> int:
-        """Return the bytes of one slab and one layer; what its graph needs is not known."""
+        """Return the bytes of one slab, one layer, and what the graph is said to need."""
         heights, _, width = self.volume.shape
         blocks = -(-width // CHUNK_X)
-        return 4 * SLAB * (2 * heights * width + blocks * CHUNK_X * depth)
+        return self.graph_bytes + 4 * SLAB * (2 * heights * width + blocks * CHUNK_X * depth)
 
     def bytes_read(self, slab: int) -> int:
         """Return the bytes read from files, which are not known."""

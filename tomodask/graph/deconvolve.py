@@ -10,7 +10,7 @@ import numpy as np
 from dask.base import tokenize
 
 from tomodask.errors import DoubleApplicationError, ParameterError, SchemaError
-from tomodask.graph.inputs import chosen_ctf, refuse_applied, written_out
+from tomodask.graph.inputs import chosen_ctf, written_out
 from tomodask.kernels.ctf import Optics
 from tomodask.kernels.deconvolve import Deconvolution, deconvolve_block
 from tomodask.model import SLAB, optics_of, provenance, tilt_series_of
@@ -25,6 +25,8 @@ __all__ = ["deconvolve"]
 _LOW_TILT = 30.0
 #: Most rows that a slab may need on either side.
 _FARTHEST = 512
+#: Arrays of a slab's size, its neighbourhood included, that filtering it holds at once.
+_COPIES = 3
 
 
 def deconvolve(
@@ -96,7 +98,6 @@ def deconvolve(
             f"a volume of dimensions {volume.dims} and voxel size "
             f"{volume.attrs.get('voxel_size')}: give one of (z, y, x) with attrs['voxel_size'], A"
         )
-    refuse_applied(volume, "deconvolution")
     ctf = None
     if series is not None:
         # The curve is that of one height: on which side the defocus is larger does not matter.
@@ -124,9 +125,11 @@ def deconvolve(
             f"most: give a high-pass below {highpass:g} A or a strength below {strength:g} (with a "
             "phase plate there is little to give back), or bin the tomogram more"
         )
-    attributes = {name: value for name, value in volume.attrs.items() if name != "task_bytes"}
-    attributes |= {
-        "applied": [*volume.attrs.get("applied", []), "deconvolution"],
+    depth, rows, width = volume.shape
+    # A slab's rows as they are read, side by side, and transformed.
+    block = 4 * depth * width * min(rows, SLAB + 2 * reach)
+    attributes = volume.attrs | {
+        "task_bytes": _COPIES * block + int(volume.attrs.get("task_bytes", 0)),
         "provenance": provenance(
             "deconvolve",
             defocus=curve.defocus,
@@ -181,6 +184,10 @@ def _phase_flipped(volume: xr.DataArray) -> bool:
         If its contrast transfer is undone in another way.
     """
     made = volume.attrs.get("provenance", {})
+    if made.get("step") == "deconvolve":
+        raise DoubleApplicationError(
+            "this tomogram is deconvolved already; start from the one that it was made of"
+        )
     if made.get("ctf", "none") == "none":
         return False
     if made.get("correction") == "phase-flip":

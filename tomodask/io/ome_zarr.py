@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["OWNED_LEVELS", "Level", "MultiscaleLayout", "array_folder", "create_multiscale"]
+__all__ = [
+    "OWNED_LEVELS",
+    "Level",
+    "MultiscaleLayout",
+    "array_folder",
+    "create_multiscale",
+    "origin_of",
+]
 
 #: Levels whose slabs are written with level 0: a slab halves to 32 and 16 rows.
 OWNED_LEVELS = 3
@@ -143,6 +150,16 @@ def create_multiscale(
                 )
         group.attrs.update({"ome": _ome_attributes(name, layout), "tomodask": dict(attributes)})
     return folders
+
+
+def origin_of(folder: Path, level: int) -> dict[str, Any]:
+    """Return what a multiscale group says of one level: ``voxel_size``, A, and ``provenance``."""
+    attributes: Any = zarr.open_group(folder, mode="r").attrs.asdict()
+    dataset = attributes["ome"]["multiscales"][0]["datasets"][level]
+    return {
+        "voxel_size": float(dataset["coordinateTransformations"][0]["scale"][0]),
+        "provenance": attributes.get("tomodask", {}).get("provenance", {}),
+    }
 
 
 def _ome_attributes(name: str, layout: MultiscaleLayout) -> dict[str, Any]:

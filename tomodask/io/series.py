@@ -32,7 +32,7 @@ from tomodask.engine.lazy import lazy_array
 from tomodask.engine.ledger import Ledger
 from tomodask.engine.shards import ShardGrid, create_array, reading
 from tomodask.errors import ParameterError, ProductMissingError, StoreError, TomodaskWarning
-from tomodask.io.ome_zarr import array_folder
+from tomodask.io.ome_zarr import array_folder, origin_of
 from tomodask.io.tables import (
     check_chunks,
     has_table,
@@ -238,6 +238,7 @@ def open_series(path: str | Path) -> xr.DataTree:
         for level in sorted(folder.glob("[0-9]*"), key=lambda level: int(level.name)):
             group = level.relative_to(path).as_posix()
             nodes[group] = _open(path, group, ["tomogram"])
+            nodes[group]["tomogram"].attrs.update(origin_of(folder, int(level.name)))
     tree = xr.DataTree.from_dict(nodes, name=path.stem)
     tree.attrs.update(zarr.open_group(path, mode="r").attrs.asdict())
     tree.encoding["source"] = str(path)

@@ -229,7 +229,7 @@ def leaning(
 
 
 def tile_levels(spectra: TileSpectra, rings: Rings, mean: FloatArray) -> NDArray[np.float32]:
-    """Return 1 over the background of each tile, (tile, sector, ring) float32.
+    """Return one over the background of each tile, (tile, sector, ring) float32.
 
     A tile's background is the view's times a level and a slope over the logarithm of the
     frequency.
@@ -243,7 +243,9 @@ def tile_levels(spectra: TileSpectra, rings: Rings, mean: FloatArray) -> NDArray
     slope /= np.maximum(level, 1e-30) * float((rings.samples * x**2).sum())
     level = np.where(level > 0, level, np.inf)
     lean = 1 + np.clip(slope, -0.3, 0.3)[:, None] * x
-    return (1 / (level[:, None, None] * lean[:, None, :] * mean)).astype(np.float32)
+    whole = level[:, None, None] * lean[:, None, :] * mean
+    found: NDArray[np.float32] = (1 / whole).astype(np.float32)
+    return found
 
 
 def _limit(rings: Rings) -> NDArray[np.float32]:

@@ -135,7 +135,7 @@ def _intervals(grid: FloatArray, density: FloatArray) -> tuple[FloatArray, Float
         distance = np.abs(grid - centre[v])
         rank = np.argsort(distance)
         held = np.cumsum(each[rank])
-        error[v] = distance[rank[min(np.searchsorted(held, 0.9), len(rank) - 1)]] + STEP / 4
+        error[v] = distance[rank[min(int(np.searchsorted(held, 0.9)), len(rank) - 1)]] + STEP / 4
     return centre, variance, error
 
 

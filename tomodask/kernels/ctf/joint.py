@@ -15,6 +15,7 @@ from tomodask.kernels.ctf.defocus import find_defocus, sharpen_defocus
 from tomodask.kernels.ctf.focus import focus_transform
 from tomodask.kernels.ctf.problem import STEP, JointFit, Problem
 from tomodask.kernels.ctf.strength import (
+    combined_strengths,
     expected_strengths,
     first_strengths,
     noise_level,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_jointly"]
 
-_ROUNDS, _SCORING = 5, 2
+_ROUNDS, _SCORING = 4, 2
 #: What keeps a step finite where a view says nothing: widths of mean defocus and the parts of the
 #: astigmatism, A, and of the phase shift, degrees.
 _LOOSE = (1e5, 1e4, 1e4, 360.0)
@@ -40,27 +41,28 @@ def fit_jointly(problem: Problem, start: JointFit, rounds: int = _ROUNDS) -> Joi
     fit = start
     views = problem.handed(fit.handedness)
     grid = problem.grid()
+    strong = None
+    if np.isfinite(fit.defocus_variance).all():
+        strong = strengths(problem, fit, problem.evaluated(fit))
     for index in range(rounds):
         transform = focus_transform(views, problem.rings, problem.smooth, fit.contrast, grid)
-        if np.isfinite(fit.defocus_variance).all():
-            seen, precision = strengths(problem, fit, problem.evaluated(fit))
-        else:
-            seen, precision = first_strengths(problem, fit, transform)
-        strength, spread = expected_strengths(problem, seen, precision)
-        find_defocus(problem, fit, transform, strength, spread)
+        if strong is None:
+            strong = first_strengths(problem, fit, transform)
+            fit.amplitude = strong[0]
+        expected = expected_strengths(problem, *strong)
+        find_defocus(problem, fit, transform, *expected)
         for _ in range(_SCORING):
-            seen, precision = strengths(problem, fit, problem.evaluated(fit))
-            amplitude = precision * seen + strength / spread**2
-            amplitude /= precision + 1 / spread**2
-            least = np.maximum(0.1 * strength, 0.1 / np.sqrt(precision))
-            fit.amplitude = np.maximum(amplitude, least)
-            _astigmatism_and_phase(problem, fit, problem.evaluated(fit))
+            found = problem.evaluated(fit)
+            strong = strengths(problem, fit, found)
+            fit.amplitude = combined_strengths(strong, expected)
+            _astigmatism_and_phase(problem, fit, found)
             sharpen_defocus(problem, fit, problem.evaluated(fit))
-        find_defocus(problem, fit, transform, strength, spread)
+        find_defocus(problem, fit, transform, *expected)
         sharpen_defocus(problem, fit, problem.evaluated(fit))
         fit.noise = noise_level(problem, fit)
         if index < rounds - 1:
             reshape(problem, fit, problem.evaluated(fit))
+            strong = strengths(problem, fit, problem.evaluated(fit))
     return fit
 
 
@@ -97,6 +99,7 @@ def _astigmatism_and_phase(problem: Problem, fit: JointFit, found: Sequence[Eval
             fit.astigmatism[:, part] = smoothed.mean
             fit.astigmatism_variance[:, part] = smoothed.variance
     if problem.searches_phase:
+        fit.ridge = np.array([each.information[0, 3] / each.information[0, 0] for each in found])
         value = fit.phase_shift + np.clip(step[:, 3], -15.0, 15.0)
         smoothed = problem.at_views(problem.phase_trend(), value, precision[:, 3])
         fit.sites["phase shift"] = (value, precision[:, 3])

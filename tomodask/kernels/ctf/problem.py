@@ -164,7 +164,9 @@ class Problem:
             "defocus", self.defocus_trend(), fit.defocus, fit.defocus_variance
         )
         error = NINETY * np.sqrt(variance)
-        error[self.used] = fit.defocus_error
+        error[self.used] = np.hypot(
+            fit.defocus_error, NINETY * fit.ridge * np.sqrt(fit.phase_variance)
+        )
         parts = [
             filled(
                 f"astigmatism {part}",
@@ -227,6 +229,9 @@ class JointFit:
         (view, 2) A: cosine and sine part.
     phase_shift, phase_variance
         (view,) degrees.
+    ridge
+        (view,) A by which the fitted defocus falls with each degree of phase shift: defocus and its
+        errors above are those at the phase shift given.
     others_mean, others_variance
         (view,) defocus as the other views tell it.
     regular
@@ -249,6 +254,7 @@ class JointFit:
     astigmatism_variance: FloatArray
     phase_shift: FloatArray
     phase_variance: FloatArray
+    ridge: FloatArray
     others_mean: FloatArray
     others_variance: FloatArray
     regular: FloatArray

@@ -112,4 +112,5 @@ class Rings:
         distance = 2 * k * (wave * np.asarray(defocus)[..., None] - cs * wave**3 * k**2)
         width = (k[-1] - k[0]) / (len(k) - 1)
         found: FloatArray = np.exp(-(distance**2) / (8 * footprint**2))
-        return found * np.sinc(distance * width)
+        found *= np.sinc(distance * width)
+        return found

@@ -18,15 +18,11 @@ from tomodask.errors import DataError, ParameterError
 from tomodask.kernels.ctf.background import background, leaning, oscillation, smooth_surfaces
 from tomodask.kernels.ctf.confidence import decided_handedness, ring_confidence
 from tomodask.kernels.ctf.focus import focus_transform
-from tomodask.kernels.ctf.joint import (
-    NINETY,
-    JointFit,
-    Problem,
-    fit_jointly,
-    shared_start,
-)
+from tomodask.kernels.ctf.joint import fit_jointly
+from tomodask.kernels.ctf.problem import NINETY, JointFit, Problem
 from tomodask.kernels.ctf.profile import profile
 from tomodask.kernels.ctf.rings import Rings
+from tomodask.kernels.ctf.search import shared_start
 from tomodask.kernels.ctf.specimen import (
     estimated_thickness,
     inclined,
@@ -443,8 +439,8 @@ def _notes(
     if far:
         middle = np.median([value for _, value in far])
         notes.append(
-            f"{_named([v for v, _ in far], tilt_angle)}: a defocus of about {middle:.0f} A fits far "
-            f"better than any in the range of {low:g} to {high:g} A; widen the range"
+            f"{_named([v for v, _ in far], tilt_angle)}: a defocus of about {middle:.0f} A fits "
+            f"far better than any in the range of {low:g} to {high:g} A; widen the range"
         )
     doubtful = [v for v in used if confidence[v] < _DOUBTFUL]
     if doubtful:

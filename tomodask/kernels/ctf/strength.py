@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["expected_strengths", "first_strengths", "noise_level", "reshape", "strengths"]
+__all__ = [
+    "combined_strengths",
+    "expected_strengths",
+    "first_strengths",
+    "noise_level",
+    "reshape",
+    "strengths",
+]
 
 
 def first_strengths(
@@ -40,13 +47,9 @@ def strengths(
     problem: Problem, fit: JointFit, found: Sequence[Evaluation]
 ) -> tuple[FloatArray, FloatArray]:
     """Return the views' amplitudes, and their precision, over what foci they may have."""
-    sharp = _sharpness(problem, fit)
-    correlation = [
-        fit.contrast @ (each.ring_correlation * part)
-        for each, part in zip(found, sharp, strict=True)
-    ]
+    correlation = np.stack([each.ring_correlation for each in found]) * _sharpness(problem, fit)
     energy = np.array([each.energy for each in found])
-    return np.maximum(correlation, 0) / energy, energy / fit.noise
+    return np.maximum(correlation @ fit.contrast, 0) / energy, energy / fit.noise
 
 
 def expected_strengths(
@@ -61,6 +64,15 @@ def expected_strengths(
     return np.maximum(trend.others_mean, 0.1 * level), np.sqrt(trend.others_variance)
 
 
+def combined_strengths(
+    seen: tuple[FloatArray, FloatArray], expected: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Return amplitudes (view,) of what views show (with precision) and others expect (width)."""
+    (amplitude, precision), (strength, spread) = seen, expected
+    both = (precision * amplitude + strength / spread**2) / (precision + 1 / spread**2)
+    return np.maximum(both, np.maximum(0.1 * strength, 0.1 / np.sqrt(precision)))
+
+
 def _sharpness(problem: Problem, fit: JointFit) -> FloatArray:
     """Return how much of the oscillation at the fitted focus is there, (view, ring).
 
@@ -69,8 +81,8 @@ def _sharpness(problem: Problem, fit: JointFit) -> FloatArray:
     expectation-maximization for contrast and amplitude.
     """
     spread = fit.defocus_variance + fit.astigmatism_variance.mean(axis=1)
-    radians = problem.rings.rate**2 * spread[:, None]
-    radians = radians + (np.pi / 90) ** 2 * fit.phase_variance[:, None]
+    along = np.pi / 90 - problem.rings.rate * fit.ridge[:, None]
+    radians = problem.rings.rate**2 * spread[:, None] + along**2 * fit.phase_variance[:, None]
     found: FloatArray = np.exp(-radians / 2)
     return found
 
