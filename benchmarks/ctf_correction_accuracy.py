@@ -264,7 +264,7 @@ def shells(one: Outcome, made: Specimen, size: Size) -> str:
         if shell % step == step // 2
     ]
     names = [f"{group}: {way}" for group in one.sums for way in ("2-D", "3-D", "twin")]
-    return table(f"{one.name}: FSC by shell", ("A", "mean CTF^2", "best", *names), rows)
+    return table(f"{one.name}: FSC by shell", ("A", "mean CTF^2", "without mask", *names), rows)
 
 
 def plot(found: list[Outcome], made: Specimen, size: Size, path: Path) -> None:

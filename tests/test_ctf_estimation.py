@@ -19,6 +19,7 @@ from tomodask.errors import (
     DoubleApplicationError,
     MemoryLimitError,
     ParameterError,
+    SchemaError,
     TomodaskWarning,
 )
 from tomodask.geometry import Projection
@@ -155,6 +156,39 @@ def test_a_view_of_noise_is_told(tmp_path: Path, images: np.ndarray) -> None:
     assert (np.delete(table["confidence"].values, 1) > 0.9).all()
 
 
+def test_correction_for_a_doubtful_defocus_is_told_or_refused(
+    tmp_path: Path, images: np.ndarray
+) -> None:
+    path = imported(tmp_path, images)
+    table = td.estimate_ctf(path)
+    options = {"thickness": 8, "binning": 4, "alignment": "none", "ctf": "2d"}
+    td.reconstruct(td.open(path), **options)  # says nothing
+    doubtful = table.copy()
+    doubtful["confidence"] = ("tilt", [1.0, 0.1, 1.0, 1.0, 1.0])
+    with pytest.warns(TomodaskWarning, match=r"views 1 are corrected"):
+        td.reconstruct(td.open(path), ctf_table=doubtful, **options)
+    with pytest.warns(TomodaskWarning, match=r"views 1 are corrected"):
+        td.align_stack(td.open(path), alignment="none", ctf="2d", ctf_table=doubtful)
+    doubtful["confidence"][:] = 0.0
+    with pytest.raises(DataError, match="no view is to be trusted"):
+        td.reconstruct(td.open(path), ctf_table=doubtful, **options)
+    with pytest.raises(SchemaError, match="phase_shift"):
+        td.reconstruct(td.open(path), ctf_table=table.drop_vars("phase_shift"), **options)
+
+
+def test_an_edge_on_view_is_refused_unless_excluded(tmp_path: Path, images: np.ndarray) -> None:
+    path = imported(tmp_path, images)
+    from tomodask.model import alignment_dataset
+
+    edge = Projection.create([-50.0, -25.0, 0.0, 25.0, 90.0], tilt_axis_angle=AXIS)
+    td.store_alignment(path, alignment_dataset(edge, method="test"), name="edge")
+    with pytest.raises(DataError, match="view 4 sees the specimen's plane edge-on"):
+        td.estimate_ctf(path)
+    td.curate(path, exclude=[4], automatic=False)
+    td.estimate_ctf(path)
+    td.reconstruct(td.open(path), thickness=8, binning=4, ctf="2d")
+
+
 def test_a_defocus_outside_the_range_is_told(tmp_path: Path, images: np.ndarray) -> None:
     path = imported(tmp_path, images)
     with warnings.catch_warnings(record=True) as seen:
@@ -181,6 +215,16 @@ def test_what_is_not_known_is_asked_for(tmp_path: Path, images: np.ndarray) -> N
         td.estimate_ctf(path, voltage=300, memory_limit="1MB")
     with pytest.raises(ParameterError, match="two rising numbers"):
         td.estimate_ctf(path, voltage=300, defocus_range=(5.0, 1.0))
+    for wrong, value in (
+        ("resolution", (0.0, 5.0)),
+        ("resolution", (30.0, float("nan"))),
+        ("phase_shift", float("nan")),
+        ("phase_shift", (0.0, float("inf"))),
+        ("defocus_range", (1e4, float("inf"))),
+        ("handedness", 2),
+    ):
+        with pytest.raises(ParameterError, match=wrong.replace("_", " ")):
+            td.estimate_ctf(path, voltage=300, **{wrong: value})
     with pytest.raises(ParameterError, match="spherical aberration"):
         td.estimate_ctf(path, voltage=300, spherical_aberration=-1)
     td.estimate_ctf(path, voltage=300)

@@ -51,6 +51,8 @@ def test_slab_coordinates_give_the_height_of_a_voxel(projection: Projection) -> 
     np.testing.assert_allclose(found, projection.height(place), atol=1e-8)
 
 
-def test_edge_on_plane_is_refused() -> None:
+def test_an_edge_on_plane_has_no_heights() -> None:
+    projection = Projection.create([0.0, 90.0])
+    np.testing.assert_array_equal(height_gradient(projection), [[0, 0], [np.nan, np.nan]])
     with pytest.raises(GeometryError, match="edge-on"):
-        height_gradient(Projection.create([0.0, 90.0]))
+        slab_heights(projection)

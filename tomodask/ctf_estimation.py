@@ -38,6 +38,8 @@ __all__ = ["estimate_ctf", "estimate_micrograph"]
 _RANGE = (3000.0, 80000.0)
 #: Around what is recorded: a stage or a plunge-frozen grid may be off by this factor and length.
 _FACTOR, _MARGIN = 2.0, 10000.0
+#: No microscope is used beyond these: A, degrees.
+_MOST_DEFOCUS, _MOST_PHASE = 1e6, 360.0
 #: Arrays of an image's size that one view's spectra hold at once.
 _COPIES = 3
 #: Columns and rows of the spectra that are kept to look at.
@@ -95,7 +97,9 @@ def estimate_ctf(
     astigmatism
         Whether the defocus may differ with direction.
     inclination
-        Whether the specimen's plane may be inclined to the one the alignment says.
+        Whether the specimen's plane may be inclined to the one the alignment says: its slopes dz/dx
+        and dz/dy are then an attribute of the result. Corrections follow the alignment's plane;
+        level it with ``position``.
     thickness
         Whether the specimen's thickness is estimated from the nodes of the rings.
     resolution
@@ -119,7 +123,8 @@ def estimate_ctf(
         If the voltage is neither recorded nor given, a value makes no sense, or there is a
         contrast transfer already and `overwrite` is false.
     DataError
-        If no view is included, or images are not finite.
+        If no view is included, none shows anything, one sees the specimen edge-on, or dose or CTF
+        were applied to the images before.
 
     Warns
     -----
@@ -133,9 +138,13 @@ def estimate_ctf(
         raise ParameterError(
             f"{path} has a CTF already; replace it with overwrite=True (--overwrite)"
         )
+    applied = [*views.attrs.get("applied", []), *views["images"].attrs.get("applied", [])]
     for step in ("ctf", "dose weighting"):
-        if step in views["images"].attrs.get("applied", views.attrs.get("applied", [])):
-            raise DataError(f"{path}: {step} was applied to the images, which bends their spectra")
+        if step in applied:
+            raise DataError(
+                f"{path}: {step} was applied to the images, which bends their spectra; make them "
+                "without ('tomodask motion'): 'reconstruct' applies both"
+            )
     if alignment is None and "alignments" not in tree.children:
         alignment = "none"
     projection, label = chosen_projection(tree, alignment)
@@ -150,6 +159,17 @@ def estimate_ctf(
     if not used:
         raise DataError(f"{path} has no included views")
     layout = sectors(source.shape, source.pixel_size, tile=tile)
+    nominal = views["nominal_defocus"].values if "nominal_defocus" in views.coords else None
+    limits = _limits(defocus_range, nominal)
+    search = _search(limits, phase_shift, resolution, astigmatism=astigmatism, thickness=thickness)
+    if handedness not in (None, 1, -1):
+        raise ParameterError(f"handedness {handedness}: give 1 or -1")
+    # The image centre is what the estimate is of: the alignment's shift is no part of it.
+    gradient = height_gradient(projection)
+    edge_on = [view for view in used if not np.isfinite(gradient[view]).all()]
+    if edge_on:
+        raise DataError(f"{path}: view {edge_on[0]} sees the specimen's plane edge-on; exclude it")
+    gradient = np.nan_to_num(gradient)
     spectra: list[TileSpectra | None] = [None] * len(projection)
     found = gathered(
         "estimate CTF",
@@ -163,10 +183,6 @@ def estimate_ctf(
     for view, of_view in zip(used, found, strict=True):
         spectra[view] = of_view
     _refuse_blank(path, found)
-    # The image centre is what the estimate is of: the alignment's shift is no part of it.
-    gradient = height_gradient(projection)
-    nominal = views["nominal_defocus"].values if "nominal_defocus" in views.coords else None
-    limits = _limits(defocus_range, nominal)
     order = views["order"].values if "order" in views.coords else None
     with single_threaded():
         fit = fit_series(
@@ -176,14 +192,13 @@ def estimate_ctf(
             gradient=gradient,
             tilt_angle=projection.tilt_angle,
             order=order,
-            defocus_range=limits,
-            phase_shift=phase_shift,
             handedness=handedness,
-            astigmatism=astigmatism,
             inclination=inclination,
-            thickness=thickness,
-            **({} if resolution is None else {"resolution": resolution}),
+            **search,
         )
+        if fit.inclination is not None:
+            slopes = (float(fit.inclination[0]), float(fit.inclination[1]))
+            gradient = np.nan_to_num(height_gradient(projection, slopes))
         table = _table(
             fit,
             spectra,
@@ -278,6 +293,7 @@ resolution, tile
     image = read_section(info, section)
     layout = sectors(image.shape, size, tile=tile)
     limits = _limits(defocus_range, None)
+    search = _search(limits, phase_shift, resolution, astigmatism=astigmatism, thickness=thickness)
     with single_threaded():
         spectra: list[TileSpectra | None] = [tile_spectra(image, layout)]
         _refuse_blank(info.path, spectra)
@@ -288,14 +304,7 @@ resolution, tile
             optics,
             gradient=gradient,
             tilt_angle=np.zeros(1),
-            order=None,
-            defocus_range=limits,
-            phase_shift=phase_shift,
-            handedness=None,
-            astigmatism=astigmatism,
-            inclination=False,
-            thickness=thickness,
-            **({} if resolution is None else {"resolution": resolution}),
+            **search,
         )
         table = _table(
             fit,
@@ -332,14 +341,44 @@ def _optics(
     return Optics(float(voltage), float(spherical_aberration), float(amplitude_contrast))
 
 
+def _search(
+    limits: tuple[float, float],
+    phase_shift: float | tuple[float, float],
+    resolution: tuple[float, float] | None,
+    *,
+    astigmatism: bool,
+    thickness: bool,
+) -> dict[str, Any]:
+    """Return what the fit looks for, checked before anything is read."""
+    phases = phase_shift if isinstance(phase_shift, tuple) else (phase_shift,)
+    if not all(abs(phase) <= _MOST_PHASE for phase in phases):
+        raise ParameterError(
+            f"phase shift {phase_shift}: give degrees from {-_MOST_PHASE:g} to {_MOST_PHASE:g}"
+        )
+    search: dict[str, Any] = {
+        "defocus_range": limits,
+        "phase_shift": phase_shift,
+        "astigmatism": astigmatism,
+        "thickness": thickness,
+    }
+    if resolution is not None:
+        if not all(np.isfinite(part) and part > 0 for part in resolution):
+            raise ParameterError(f"resolution {resolution}: give two positive numbers of A")
+        search["resolution"] = resolution
+    return search
+
+
 def _limits(
     given: tuple[float, float] | None, nominal: NDArray[np.float64] | None
 ) -> tuple[float, float]:
     """Return the range of defocus that is looked for, A."""
     if given is not None:
         low, high = float(given[0]), float(given[1])
-        if not 0 <= low < high:
-            raise ParameterError(f"defocus range {low:g} to {high:g} A: give two rising numbers")
+        if not 0 <= low < high <= _MOST_DEFOCUS:
+            raise ParameterError(
+                f"defocus range {low:g} to {high:g} A: give two rising numbers up to "
+                f"{_MOST_DEFOCUS:g}"
+            )
         return low, high
     known = np.array([]) if nominal is None else nominal[np.isfinite(nominal) & (nominal > 0)]
     if not len(known):
@@ -376,6 +415,10 @@ def _table(
     }
     if fit.inclination is not None:
         attributes["inclination"] = [float(value) for value in fit.inclination]
+        if fit.inclination_error is not None:
+            attributes["inclination_error"] = [float(value) for value in fit.inclination_error]
+    if fit.thickness_error is not None:
+        attributes["thickness_error"] = float(fit.thickness_error)
     return ctf_dataset(
         optics,
         method="estimated",

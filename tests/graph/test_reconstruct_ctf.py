@@ -135,7 +135,9 @@ def test_points_come_back_at_every_height(name: str, method: str) -> None:
             [error(around(volume, point), around(truth, point)) for point in POINTS]
         )
     surface = np.abs(POINTS[:, 2]) > 1000
-    assert errors["3d", -1].max() < 0.06
+    # Where pixels of the images lie on those of the tomogram nothing else is in the way.
+    limit = {"phase-flip": 0.016, "wiener": 0.022, "multiply": 0.008}[method]
+    assert errors["3d", -1].max() < (limit if not values else 0.06)
     assert errors["2d", -1][~surface].max() < 0.06
     assert errors["2d", -1][surface].min() > 2 * errors["3d", -1].max()
     assert errors["3d", 1][surface].min() > 1.2 * errors["2d", -1][surface].min()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 import tomodask as td
-from tomodask.cli.app import Bin, Correction, Handedness, Run, app, hand, progress
+from tomodask.cli.app import Bin, Correction, Handedness, Quiet, Run, app, hand, progress
 from tomodask.errors import ParameterError
 from tomodask.model import views_of
+from tomodask.model.ctf_facts import ctf_facts, trusted_views
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -224,7 +225,7 @@ def correct(
     snr: float = 10.0,
     handedness: Handedness = None,
     dose_weighting: bool = False,
-    run: Run = Run(),  # noqa: B008
+    quiet: Quiet = False,
 ) -> None:
     """Write the aligned stack with its contrast transfer undone, defocus following the height.
 
@@ -248,6 +249,8 @@ def correct(
         +1 or -1, in place of what was estimated.
     dose_weighting
         Weight by dose in the same pass.
+    quiet
+        No progress bars.
     """
     aligned = td.align_stack(
         td.open(series),
@@ -259,7 +262,7 @@ def correct(
         handedness=hand(handedness),
         dose_weighting=dose_weighting,
     )
-    with progress(quiet=run.quiet) as listen:
+    with progress(quiet=quiet) as listen:
         written = td.export_stack(aligned, out, progress=listen)
     print(f"written    {written}")
 
@@ -275,12 +278,9 @@ def _range(text: str | None, what: str) -> tuple[float, float] | None:
 
 
 def _phase(text: str) -> float | tuple[float, float]:
-    if ":" in text:
-        found = _range(text, "--phase-shift LOW:HIGH, degrees")
-        assert found is not None
-        return found
     try:
-        return float(text)
+        low, colon, high = text.partition(":")
+        return (float(low), float(high)) if colon else float(low)
     except ValueError:
         raise ParameterError(f"--phase-shift {text!r}: give degrees, or LOW:HIGH") from None
 
@@ -310,7 +310,8 @@ def _plain(table: xr.Dataset, angles: Any) -> dict[str, Any]:
         name: table.attrs[name]
         for name in (
             "voltage", "spherical_aberration", "amplitude_contrast", "defocus_handedness",
-            "handedness_confidence", "inclination", "warnings",
+            "handedness_confidence", "inclination", "inclination_error", "thickness_error",
+            "warnings",
         )
         if name in table.attrs
     }  # fmt: skip
@@ -321,25 +322,29 @@ def _plain(table: xr.Dataset, angles: Any) -> dict[str, Any]:
 
 def _told(table: xr.Dataset, angles: Any) -> str:
     """Return a table for people to read."""
+    from tomodask.view.ctf_words import handedness_words
+
     lines = ["view   tilt   defocus U, V (um)   astigmatism (A, deg)   error   fit to   confidence"]
+    trusted = trusted_views(table)
     for row in _plain(table, angles)["views"]:
         u, v = row["defocus_u"], row["defocus_v"]
         tilt = f"{row['tilt_angle']:6.1f}" if "tilt_angle" in row else "     -"
         error, reach, sure = (row.get(n) for n in ("defocus_error", "fit_resolution", "confidence"))
         mean = "no defocus" if u is None else f"{u / 1e4:7.3f} {v / 1e4:7.3f}"
         stretch = "" if u is None else f"{u - v:7.0f} {row['astigmatism_angle']:7.1f}"
+        notes = [f"phase {row['phase_shift']:.0f} deg"] if row["phase_shift"] else []
+        if not row.get("fitted", True):
+            notes.append("from its neighbours")
+        elif not trusted[row["view"]]:
+            notes.append("NOT to be trusted")
         lines.append(
             f"{row['view']:4d} {tilt}   {mean:16s}    {stretch:15s}       "
-            f"{'-' if error is None else f'{error:5.0f}'} A "
+            f"{'    -' if error is None else f'{error:5.0f}'} A "
             f"{'     -' if reach is None else f'{reach:6.1f}'} A   "
-            f"{'-' if sure is None else f'{sure:.2f}'}"
-            f"{'' if row.get('fitted', True) else '   from its neighbours'}"
+            f"{'   -' if sure is None else f'{sure:.2f}'}   {', '.join(notes)}".rstrip()
         )
-    sign = int(table.attrs.get("defocus_handedness", 0))
     if angles is not None:
-        sure = table.attrs.get("handedness_confidence")
-        words = f"{sign:+d}" if sign else "not known"
-        lines.append(f"handedness {words}" + (f" (confidence {sure:.4f})" if sure else ""))
+        lines.append(handedness_words(ctf_facts(table)))
     if "thickness" in table:
         lines.append(f"thickness  {float(table['thickness']):.0f} A")
     return "\n".join(lines)

@@ -35,24 +35,15 @@ def height_gradient(
 
     Returns
     -------
-    (tilt, 2), A of height per A of raw x and y.
-
-    Raises
-    ------
-    GeometryError
-        Where a view sees the plane edge-on.
+    (tilt, 2), A of height per A of raw x and y; NaN where a view sees the plane edge-on.
     """
     along = np.array([[1.0, 0.0], [0.0, 1.0], list(inclination)])
     view = projection.view_matrix() @ along
     plane = view[:, :2]
-    edge_on = np.flatnonzero(np.abs(np.linalg.det(plane)) < 1e-9)
-    if len(edge_on):
-        raise GeometryError(
-            f"view {edge_on[0]} (tilt {projection.tilt_angle[edge_on[0]]:g} deg) sees the specimen "
-            "plane edge-on: heights over its image have no meaning; exclude the view"
-        )
-    raw = projection.image_matrix() @ plane
-    gradient: FloatArray = np.einsum("ti,tij->tj", view[:, 2], np.linalg.inv(raw))
+    seen = np.abs(np.linalg.det(plane)) >= 1e-9
+    raw = projection.image_matrix()[seen] @ plane[seen]
+    gradient: FloatArray = np.full((len(projection), 2), np.nan)
+    gradient[seen] = np.einsum("ti,tij->tj", view[seen, 2], np.linalg.inv(raw))
     return gradient
 
 

@@ -192,6 +192,10 @@ def _corrections(
     dose_weighting: bool,
 ) -> dict[int, ViewStep]:
     """Return what corrects, and weights, each view: of all that are included or known."""
+    if not use_ctf and (ctf is not None or handedness is not None):
+        raise ParameterError(
+            "a CTF table or a handedness is given, but no correction is asked for: give ctf='2d'"
+        )
     if not (use_ctf or dose_weighting):
         return {}
     asked: dict[str, Any] = {"ctf": ctf, "handedness": handedness, "use_ctf": use_ctf}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomodask.errors import DataError, ParameterError
+from tomodask.errors import DataError, ParameterError, TomodaskWarning
 from tomodask.geometry import slab_heights
 from tomodask.graph.inputs import chosen_ctf, refuse_applied
 from tomodask.kernels.ctf.correct import (
@@ -19,6 +20,7 @@ from tomodask.kernels.ctf.correct import (
 )
 from tomodask.kernels.dose_weighting import dose_weights
 from tomodask.model import tilt_series_of, transfers_at_origin
+from tomodask.model.ctf_facts import trusted_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,11 +68,6 @@ class ViewCorrection:
     correction: Correction
     dose: tuple[float, ...] | None = None
     voltage: float | None = None
-
-    @property
-    def turn(self) -> tuple[float, ...]:
-        """Direction of each view's +u' in its raw image, degrees counter-clockwise from +x."""
-        return tuple(float(np.rad2deg(np.arctan2(m[1][0], m[0][0]))) for m in self.matrices)
 
     def weight(self, t: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
         """Return the weight of a view by spatial frequency (1/A), None where all weigh 1."""
@@ -132,7 +129,16 @@ class ViewCorrection:
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the values, as plain values."""
-        return {
+        # Matrices and heights follow from the geometry, which plans hold.
+        identity: dict[str, Any] = {
+            "dose": None if self.dose is None else list(self.dose),
+            "voltage": self.voltage,
+        }
+        if not self.transfers:
+            return identity
+        if self.correction.method == "wiener":
+            identity["snr"] = self.correction.snr
+        return identity | {
             "transfers": [
                 [
                     transfer.optics.voltage,
@@ -145,13 +151,8 @@ class ViewCorrection:
                 ]
                 for transfer in self.transfers
             ],
-            "matrices": [[list(row) for row in matrix] for matrix in self.matrices],
-            "heights": [list(view) for view in self.heights],
             "handedness": self.handedness,
             "method": self.correction.method,
-            "snr": self.correction.snr,
-            "dose": None if self.dose is None else list(self.dose),
-            "voltage": self.voltage,
         }
 
 
@@ -196,7 +197,12 @@ def view_correction(
     DoubleApplicationError
         If the images are corrected, or weighted, already.
     DataError
-        If a view has no defocus or dose.
+        If a view has no defocus or dose, or none has a defocus that is to be trusted.
+
+    Warns
+    -----
+    TomodaskWarning
+        If some views' defocus is not to be trusted.
     """
     taking_part = [int(view) for view in views]
     tilt_series = tilt_series_of(series)
@@ -213,6 +219,8 @@ def view_correction(
             [_is_finite(transfer) for transfer in transfers],
             "their defocus is not known: estimate it again, import it with 'tomodask ctf import'",
         )
+        included = tilt_series["included"].values
+        _judge(series, table, [view for view in taking_part if included[view]])
     dose, voltage = None, None
     if dose_weighting:
         _refuse_applied(tilt_series, "dose weighting")
@@ -242,6 +250,24 @@ def view_correction(
         correction=correction,
         dose=dose,
         voltage=None if voltage is None else float(voltage),
+    )
+
+
+def _judge(series: xr.DataTree, table: xr.Dataset, views: Sequence[int]) -> None:
+    """Say which views are corrected for a defocus that nobody believes; refuse where all are."""
+    doubtful = [view for view in views if not trusted_views(table)[view]]
+    if not doubtful:
+        return
+    if len(doubtful) == len(views):
+        raise DataError(
+            f"{series.name}: the defocus of no view is to be trusted (see 'tomodask ctf estimate "
+            "--pictures'): estimate it again, import it, or reconstruct without its correction"
+        )
+    warnings.warn(
+        f"{series.name}: views {', '.join(map(str, doubtful))} are corrected for a defocus that is "
+        "not their own, or not to be trusted: look at their spectra, exclude them, or import it",
+        TomodaskWarning,
+        stacklevel=5,
     )
 
 

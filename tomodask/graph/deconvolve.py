@@ -14,6 +14,7 @@ from tomodask.graph.inputs import chosen_ctf, written_out
 from tomodask.kernels.ctf import Optics
 from tomodask.kernels.deconvolve import Deconvolution, deconvolve_block
 from tomodask.model import SLAB, optics_of, provenance, tilt_series_of
+from tomodask.model.ctf_facts import trusted_views
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -225,10 +226,10 @@ def _focus(series: xr.DataTree, ctf: xr.Dataset) -> tuple[float, float]:
     tilt_series = tilt_series_of(series)
     mean = ((ctf["defocus_u"] + ctf["defocus_v"]) / 2).values
     low = (np.abs(tilt_series["tilt_angle"].values) <= _LOW_TILT) & np.isfinite(mean)
-    low &= tilt_series["included"].values
+    low &= tilt_series["included"].values & trusted_views(ctf)
     if not low.any():
         raise ParameterError(
             f"{series.name} has no included view below {_LOW_TILT:g} degrees whose defocus is "
-            "known: give defocus and phase_shift"
+            "known and to be trusted: give defocus and phase_shift"
         )
     return float(mean[low].mean()), float(ctf["phase_shift"].values[low].mean())

@@ -30,6 +30,7 @@ from tomodask.model import (
     stored_folder,
     thickness_of,
     tilt_series_of,
+    validate,
 )
 
 if TYPE_CHECKING:
@@ -205,6 +206,8 @@ def chosen_ctf(
         If the series has no CTF.
     ParameterError
         If the handedness is neither given nor known.
+    SchemaError
+        If the table lacks a variable.
     """
     if ctf is None:
         if "ctf" not in series.children:
@@ -213,8 +216,11 @@ def chosen_ctf(
                 "with 'tomodask ctf import'"
             )
         ctf = series["ctf"].to_dataset()
+    validate(ctf, "ctf", source=f"the CTF of {series.name}")
+    if handedness not in (None, 1, -1):
+        raise ParameterError(f"handedness {handedness}: give 1 or -1")
     hand = handedness_of(ctf) if handedness is None else handedness
-    if hand not in (1, -1):
+    if hand == 0:
         raise ParameterError(
             f"the defocus handedness of {series.name} is not known: give handedness=1 or -1 "
             "(--handedness), see 'tomodask ctf estimate'"

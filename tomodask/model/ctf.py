@@ -100,7 +100,7 @@ def handedness_of(ctf: xr.Dataset) -> int:
 
 
 def transfers_at_origin(ctf: xr.Dataset, projection: Projection) -> tuple[Transfer, ...]:
-    """Return the contrast transfer of every view at the specimen's origin.
+    """Return the contrast transfer of every view at the specimen's origin; NaN where not known.
 
     The table's defocus belongs to a place of the raw image (its centre, where it says nothing
     else) on the specimen's plane z = 0; a projection says how much higher or lower the origin is.

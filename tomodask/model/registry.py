@@ -281,7 +281,12 @@ CTF: tuple[Variable, ...] = (
                 "angstrom",
                 "mean defocus: half of the 90 % interval",
             ),
-            ("astigmatism_error", "f", "angstrom", "astigmatism vector: radius holding 90 %"),
+            (
+                "astigmatism_error",
+                "f",
+                "angstrom",
+                "astigmatism vector: half a part's 90 % interval",
+            ),
             ("phase_shift_error", "f", "degree", "half of the 90 % interval"),
             ("fit_resolution", "f", "angstrom", "where the rings can no longer be followed"),
             ("score", "f", "", "correlation of the rings with the fit"),

@@ -259,6 +259,7 @@ def test_profile_and_model_agree_and_fall_on_the_mean_rings() -> None:
         expected = -np.cos(twice_chi(fit.frequency[low], truth.defocus[view]))
         assert np.corrcoef(power, expected)[0, 1] > 0.7
         assert np.nanmedian(fit.profile_match[view, low]) > 0.8
+    assert np.nanmax(np.abs(fit.profile_match)) <= 1
 
 
 def test_an_image_of_noise_seen_through_a_transfer() -> None:

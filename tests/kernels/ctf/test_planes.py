@@ -93,6 +93,11 @@ def test_constant_transfer_is_plain_weighting(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_transform_has_room_for_what_a_point_spreads_over() -> None:
+    assert plane_size((100, 216), 10) == (filter_length(100), 216)
+    assert plane_size((100, 216), 60)[0] >= 160
+
+
 def test_strips_are_parts_of_planes() -> None:
     image = np.random.default_rng(2).normal(size=(30, 24)).astype(np.float32)
     size = plane_size(image.shape, 8)

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
-
-import numpy as np
+from typing import Literal, get_args
 
 from tomodask.errors import ParameterError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Correction", "CorrectionMethod"]
 
@@ -44,11 +39,3 @@ class Correction:
             raise ParameterError(f"CTF correction {self.method!r}: give one of {there}")
         if not self.snr > 0:
             raise ParameterError(f"signal to noise ratio {self.snr}: give a positive number")
-
-    def factor(self, transfer: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the factor at each value of the transfer, of its shape."""
-        if self.method == "multiply":
-            return transfer
-        if self.method == "wiener":
-            return transfer / (transfer**2 + 1 / self.snr)
-        return np.where(transfer < 0, -1.0, 1.0)

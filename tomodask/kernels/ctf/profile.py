@@ -142,8 +142,10 @@ def _local(
         total = np.concatenate([[0.0], np.cumsum(values)])
         sums.append(total[high] - total[low])
     common, of_power, of_model = sums
-    of_model = np.maximum(of_model, 1e-30)
-    match = common / np.sqrt(np.maximum(of_power, 1e-30) * of_model)
+    # Differences of running sums are rounded: where the model is nothing, nothing agrees with it.
+    common[of_model <= 1e-9 * of_model.max()] = 0
+    of_model, of_power = np.maximum(of_model, 1e-30), np.maximum(of_power, 1e-30)
+    match = np.clip(common / np.sqrt(of_power * of_model), -1, 1)
     return match, common / np.sqrt(of_model), np.sqrt(of_model)
 
 

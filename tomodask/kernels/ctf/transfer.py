@@ -128,10 +128,6 @@ class Transfer:
         """Return the transfer where the defocus is larger by so many A."""
         return replace(self, defocus_u=self.defocus_u + defocus, defocus_v=self.defocus_v + defocus)
 
-    def turned(self, angle: float) -> Self:
-        """Return the transfer in an image whose +x lies `angle` degrees CCW from this one's."""
-        return replace(self, astigmatism_angle=self.astigmatism_angle - angle)
-
     def phase(self, frequency_x: ArrayLike, frequency_y: ArrayLike) -> FloatArray:
         """Return chi, radians, at spatial frequencies (x, y), 1/A, broadcast together."""
         x, y = np.asarray(frequency_x, np.float64), np.asarray(frequency_y, np.float64)
