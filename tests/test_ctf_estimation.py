@@ -247,6 +247,28 @@ def test_micrograph(tmp_path: Path, images: np.ndarray, capsys: pytest.CaptureFi
     assert found["voltage"] == 300
 
 
+def test_a_volume_is_no_micrograph(tmp_path: Path, images: np.ndarray) -> None:
+    file = tmp_path / "v.mrc"
+    with mrcfile.new(file) as made:
+        made.set_data(images)
+        made.voxel_size = PIXEL
+    with pytest.raises(ParameterError, match=r"v\.mrc has 5 sections.*--section"):
+        td.estimate_micrograph(file, voltage=300)
+    found = td.estimate_micrograph(file, voltage=300, section=2)
+    assert abs(float(found["defocus_u"][0] + found["defocus_v"][0]) / 2 - DEFOCUS[2]) < 300
+
+
+def test_noise_says_that_it_may_be_anything(tmp_path: Path) -> None:
+    file = tmp_path / "n.mrc"
+    with mrcfile.new(file) as made:
+        made.set_data(np.random.default_rng(3).poisson(20.0, (640, 640)).astype(np.float32))
+        made.voxel_size = PIXEL
+    with pytest.warns(TomodaskWarning, match="follows from noise"):
+        table = td.estimate_micrograph(file, voltage=300, defocus_range=(10000.0, 50000.0))
+    assert float(table["confidence"][0]) < 0.5
+    assert float(table["defocus_error"][0]) >= 0.45 * 40000
+
+
 def test_a_blank_micrograph_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "blank.mrc"
     with mrcfile.new(file) as made:

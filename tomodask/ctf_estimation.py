@@ -39,7 +39,7 @@ _RANGE = (3000.0, 80000.0)
 #: Around what is recorded: a stage or a plunge-frozen grid may be off by this factor and length.
 _FACTOR, _MARGIN = 2.0, 10000.0
 #: No microscope is used beyond these: A, degrees.
-_MOST_DEFOCUS, _MOST_PHASE = 1e6, 360.0
+_MOST_DEFOCUS, _MOST_PHASE = 3e5, 360.0
 #: Arrays of an image's size that one view's spectra hold at once.
 _COPIES = 3
 #: Columns and rows of the spectra that are kept to look at.
@@ -231,7 +231,7 @@ def estimate_micrograph(
     voltage: float | None = None,
     spherical_aberration: float = 2.7,
     amplitude_contrast: float = 0.07,
-    section: int = 0,
+    section: int | None = None,
     defocus_range: tuple[float, float] = _RANGE,
     phase_shift: float | tuple[float, float] = 0.0,
     astigmatism: bool = True,
@@ -250,7 +250,7 @@ def estimate_micrograph(
     voltage
         kV; as the file says by default.
     section
-        Of a stack, from 0.
+        Which one of a stack, from 0.
     spherical_aberration, amplitude_contrast, defocus_range, phase_shift, astigmatism, thickness, \
 resolution, tile
         As in :func:`estimate_ctf`.
@@ -290,7 +290,12 @@ resolution, tile
         spherical_aberration,
         amplitude_contrast,
     )
-    image = read_section(info, section)
+    if section is None and info.shape[0] > 1:
+        raise ParameterError(
+            f"{info.path} has {info.shape[0]} sections: a volume shows no contrast transfer; of a "
+            "stack of images give section (--section), or import it as a series"
+        )
+    image = read_section(info, section or 0)
     layout = sectors(image.shape, size, tile=tile)
     limits = _limits(defocus_range, None)
     search = _search(limits, phase_shift, resolution, astigmatism=astigmatism, thickness=thickness)
@@ -351,9 +356,10 @@ def _search(
 ) -> dict[str, Any]:
     """Return what the fit looks for, checked before anything is read."""
     phases = phase_shift if isinstance(phase_shift, tuple) else (phase_shift,)
-    if not all(abs(phase) <= _MOST_PHASE for phase in phases):
+    if list(phases) != sorted(phases) or not all(abs(phase) <= _MOST_PHASE for phase in phases):
         raise ParameterError(
-            f"phase shift {phase_shift}: give degrees from {-_MOST_PHASE:g} to {_MOST_PHASE:g}"
+            f"phase shift {phase_shift}: give degrees from {-_MOST_PHASE:g} to {_MOST_PHASE:g}, a "
+            "range rising"
         )
     search: dict[str, Any] = {
         "defocus_range": limits,
@@ -376,8 +382,8 @@ def _limits(
         low, high = float(given[0]), float(given[1])
         if not 0 <= low < high <= _MOST_DEFOCUS:
             raise ParameterError(
-                f"defocus range {low:g} to {high:g} A: give two rising numbers up to "
-                f"{_MOST_DEFOCUS:g}"
+                f"defocus range {low:g} to {high:g} A ({low / 1e4:g} to {high / 1e4:g} um): give "
+                f"two rising numbers from 0 to {_MOST_DEFOCUS / 1e4:g} um"
             )
         return low, high
     known = np.array([]) if nominal is None else nominal[np.isfinite(nominal) & (nominal > 0)]
@@ -410,6 +416,7 @@ def _table(
     values |= {"reference_x": zeros, "reference_y": zeros}
     attributes: dict[str, Any] = {
         "handedness_confidence": float(fit.handedness_confidence),
+        "pixel_size": layout.pixel_size,
         "warnings": list(fit.warnings),
         "provenance": origin,
     }

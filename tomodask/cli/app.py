@@ -17,6 +17,7 @@ from tomodask.engine.events import Listener
 from tomodask.errors import ParameterError
 
 __all__ = [
+    "IMAGES",
     "Bin",
     "Correction",
     "Handedness",
@@ -66,6 +67,8 @@ _RUN = Group("Where it runs", sort_key=5)
 Quiet = Annotated[bool, Parameter(name="--quiet", negative="", group=_RUN)]
 Bin = Annotated[float, Parameter(name="--bin")]
 Handedness = Annotated[Literal["+1", "1", "-1"] | None, Parameter(name="--handedness")]
+#: Endings of MRC files.
+IMAGES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali")
 #: How the contrast transfer is undone.
 Correction = Literal["phase-flip", "wiener", "multiply"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 import tomodask as td
-from tomodask.cli.app import Bin, Correction, Handedness, Quiet, Run, app, hand, progress
+from tomodask.cli.app import IMAGES, Bin, Correction, Handedness, Quiet, Run, app, hand, progress
 from tomodask.errors import ParameterError
 from tomodask.model import views_of
 from tomodask.model.ctf_facts import ctf_facts, trusted_views
@@ -34,6 +34,7 @@ def estimate(
     cs: Cs = 2.7,
     amplitude_contrast: float = 0.07,
     pixel_size: float | None = None,
+    section: int | None = None,
     defocus: str | None = None,
     phase_shift: str = "0",
     handedness: Handedness = None,
@@ -63,6 +64,8 @@ def estimate(
         Fraction.
     pixel_size
         Of a micrograph, A; as its file says by default.
+    section
+        Of a stack of micrographs, which one, from 0.
     defocus
         Range LOW:HIGH to look in, micrometres.
     phase_shift
@@ -100,8 +103,8 @@ def estimate(
     if span is not None:
         options["defocus_range"] = (span[0] * 1e4, span[1] * 1e4)
     if source.is_dir():
-        if pixel_size is not None:
-            raise ParameterError("--pixel-size is for a micrograph: a series knows its own")
+        if pixel_size is not None or section is not None:
+            raise ParameterError("--pixel-size and --section are for a micrograph")
         with progress(quiet=run.quiet or as_json) as listen:
             table = td.estimate_ctf(
                 source,
@@ -119,7 +122,7 @@ def estimate(
             raise ParameterError(
                 "--alignment, --handedness, --inclination and --overwrite are for a series"
             )
-        table = td.estimate_micrograph(source, pixel_size=pixel_size, **options)
+        table = td.estimate_micrograph(source, pixel_size=pixel_size, section=section, **options)
         angles = None
     print(json.dumps(_plain(table, angles), indent=1) if as_json else _told(table, angles))
     if pictures is not None:
@@ -252,6 +255,8 @@ def correct(
     quiet
         No progress bars.
     """
+    if out.suffix.lower() not in IMAGES:
+        raise ParameterError(f"{out}: give a name ending in {', '.join(IMAGES)}")
     aligned = td.align_stack(
         td.open(series),
         binning=binning,
@@ -309,7 +314,8 @@ def _plain(table: xr.Dataset, angles: Any) -> dict[str, Any]:
     known = {
         name: table.attrs[name]
         for name in (
-            "voltage", "spherical_aberration", "amplitude_contrast", "defocus_handedness",
+            "pixel_size", "voltage", "spherical_aberration", "amplitude_contrast",
+            "defocus_handedness",
             "handedness_confidence", "inclination", "inclination_error", "thickness_error",
             "warnings",
         )
@@ -324,7 +330,9 @@ def _told(table: xr.Dataset, angles: Any) -> str:
     """Return a table for people to read."""
     from tomodask.view.ctf_words import handedness_words
 
-    lines = ["view   tilt   defocus U, V (um)   astigmatism (A, deg)   error   fit to   confidence"]
+    lines = [
+        "view   tilt   defocus U, V (um)   astigmatism (A, deg)   error   fit to   confidence",
+    ]
     trusted = trusted_views(table)
     for row in _plain(table, angles)["views"]:
         u, v = row["defocus_u"], row["defocus_v"]

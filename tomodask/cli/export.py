@@ -8,13 +8,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 import tomodask as td
-from tomodask.cli.app import Bin, Quiet, app, progress, span
+from tomodask.cli.app import IMAGES, Bin, Quiet, app, progress, span
 from tomodask.errors import ParameterError
 
 #: Formats of alignments (imod, aretomo) and of images.
 Format = Literal["imod", "aretomo", "mrc"]
-#: Endings of MRC files.
-_IMAGES = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali")
 
 
 @app.command
@@ -112,8 +110,8 @@ def export(
     if picture is not None and not as_png:
         raise ParameterError(f"{picture}: give a name ending in .png")
     images = alignment is None and motion is None and picture is None
-    if images and target.suffix.lower() not in _IMAGES and not (as_png and tomogram):
-        raise ParameterError(f"{target}: give a name ending in {', '.join(_IMAGES)}, or .png")
+    if images and target.suffix.lower() not in IMAGES and not (as_png and tomogram):
+        raise ParameterError(f"{target}: give a name ending in {', '.join(IMAGES)}, or .png")
     tree = td.open(series)
     with progress(quiet=quiet) as listen:
         if tomogram is not None and as_png:

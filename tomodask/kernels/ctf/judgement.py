@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["confidence_of", "notes_of", "outside_range"]
+__all__ = ["DOUBTFUL", "confidence_of", "named_views", "notes_of", "outside_range"]
 
 #: Width over which defocus is looked for outside the range, A.
 _WIDE = (1000.0, 150000.0, 100.0)
 #: A peak outside the range is told of where its log likelihood is so much larger.
 _STRONGER = 10.0
 #: Views below this confidence are told of.
-_DOUBTFUL = 0.5
+DOUBTFUL = 0.5
 #: Beyond this distance from the range, A, a peak is outside it.
 _EDGE = 1000.0
 #: Oscillations of less of the energy of most say nothing.
@@ -91,26 +91,27 @@ def notes_of(
     if far:
         middle = np.median([value for _, value in far])
         notes.append(
-            f"{_named([v for v, _ in far], tilt_angle)}: a defocus of about {middle:.0f} A fits "
-            f"far better than any in the range of {low:g} to {high:g} A; widen the range"
+            f"{named_views([v for v, _ in far], tilt_angle)}: a defocus of about {middle:.0f} A "
+            f"fits far better than any in the range of {low:g} to {high:g} A; widen the range"
         )
-    doubtful = [v for v in used if confidence[v] < _DOUBTFUL]
+    doubtful = [v for v in used if confidence[v] < DOUBTFUL]
     if doubtful:
         notes.append(
-            f"{_named(doubtful, tilt_angle)}: no rings are seen beyond doubt; what is given there "
-            "follows from the other views, or from noise"
+            f"{named_views(doubtful, tilt_angle)}: no rings are seen beyond doubt; what is given "
+            f"there follows from {'noise' if len(used) == 1 else 'the other views, or from noise'}"
         )
     for i, v in enumerate(used):
-        if fit.regular[i] < 0.5 and confidence[v] >= _DOUBTFUL:
+        if fit.regular[i] < 0.5 and confidence[v] >= DOUBTFUL:
             notes.append(
-                f"{_named([v], tilt_angle)}: its rings say {fit.defocus[i]:.0f} A, the other views "
-                f"{fit.others_mean[i]:.0f} +- {NINETY * np.sqrt(fit.others_variance[i]):.0f} A: "
+                f"{named_views([v], tilt_angle)}: its rings say {fit.defocus[i]:.0f} A, the other "
+                f"views {fit.others_mean[i]:.0f} +- {NINETY * np.sqrt(fit.others_variance[i]):.0f} A: "
                 "refocused, or another object such as carbon"
             )
     return notes
 
 
-def _named(views: Sequence[int], tilt_angle: FloatArray) -> str:
+def named_views(views: Sequence[int], tilt_angle: FloatArray) -> str:
+    """Return the views by number and tilt, the first eight of them."""
     names = ", ".join(f"{v} ({tilt_angle[v]:.0f} deg)" for v in views[:8])
     more = f" and {len(views) - 8} more" if len(views) > 8 else ""
     return f"{'view' if len(views) == 1 else 'views'} {names}{more}"

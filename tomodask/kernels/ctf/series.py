@@ -18,7 +18,13 @@ from tomodask.errors import DataError, ParameterError
 from tomodask.kernels.ctf.background import background, leaning, oscillation, smooth_surfaces
 from tomodask.kernels.ctf.confidence import decided_handedness
 from tomodask.kernels.ctf.joint import fit_jointly
-from tomodask.kernels.ctf.judgement import confidence_of, notes_of, outside_range
+from tomodask.kernels.ctf.judgement import (
+    DOUBTFUL,
+    confidence_of,
+    named_views,
+    notes_of,
+    outside_range,
+)
 from tomodask.kernels.ctf.problem import NINETY, JointFit, Problem
 from tomodask.kernels.ctf.profile import profile
 from tomodask.kernels.ctf.rings import Rings
@@ -44,6 +50,12 @@ __all__ = ["SeriesFit", "fit_series"]
 
 #: Where the evidence of the signs differs by more after the search, the other is not fitted.
 _CLEAR = 100.0
+#: Half of the interval that holds 90 % where any defocus of the range is as likely.
+_MOST_OF = 0.45
+#: Astigmatism beyond this part of the defocus is told of.
+_EXTREME = 0.3
+#: Rings that are followed no further than this part of the coarsest resolution are not followed.
+_FOLLOWED = 0.95
 #: Steps of scoring for an inclination.
 _SCORING = 4
 
@@ -64,7 +76,7 @@ class SeriesFit:
         (tilt,) half-widths of 90 % intervals: of the mean defocus, A; of each component of the
         vector of length ``defocus_u - defocus_v`` at twice the angle, A; degrees.
     fit_resolution
-        (tilt,) to which the rings are followed, A.
+        (tilt,) to which the rings are followed, A; NaN where they are not.
     score
         (tilt,) correlation of measured and modelled rings up to there; NaN without spectra.
     confidence
@@ -241,6 +253,17 @@ def fit_series(
     vector = 2 * whole.astigmatism
     length = np.hypot(*vector.T)
     angle = np.rad2deg(np.arctan2(vector[:, 1], vector[:, 0])) / 2
+    error = whole.defocus_error
+    if confidence.max() < DOUBTFUL:
+        # Of noise alone the likelihood says too much: the true one may lie anywhere.
+        low, high = problem.defocus_range
+        error = np.maximum(error, _MOST_OF * (high - low))
+    elif extreme := [v for v in used if length[v] > _EXTREME * whole.defocus[v]]:
+        notes.append(
+            f"{named_views(extreme, tilts)}: an astigmatism of {length[extreme].max():.0f} A is "
+            "more than a microscope has that is aligned; look at the spectrum"
+        )
+    resolutions[resolutions > _FOLLOWED * 1 / rings.frequency[0]] = np.nan
     present = np.zeros(count, bool)
     present[used] = True
     return SeriesFit(
@@ -248,7 +271,7 @@ def fit_series(
         defocus_v=whole.defocus - length / 2,
         astigmatism_angle=np.where(angle <= -90, angle + 180, angle),
         phase_shift=whole.phase_shift,
-        defocus_error=whole.defocus_error,
+        defocus_error=error,
         astigmatism_error=2 * NINETY * np.sqrt(whole.astigmatism_variance.mean(axis=1)),
         phase_shift_error=NINETY * np.sqrt(whole.phase_variance),
         fit_resolution=resolutions,

@@ -31,6 +31,8 @@ __all__ = ["Sectors", "TileSpectra", "sectors", "tile_edge", "tile_spectra"]
 
 #: Edge of a tile, A. Half of it loses the rings of 5 um of defocus; twice as much gains nothing.
 _TILE = 1000.0
+#: Of small images tiles are smaller, but not than this, A.
+_SHORTEST = 400.0
 #: No tile is larger, pixels: more would not stay in a core's cache.
 _LARGEST = 1024
 _SMALLEST = 32
@@ -106,7 +108,8 @@ def tile_edge(shape: tuple[int, int], pixel_size: float, tile: int | None = None
     pixel_size
         A.
     tile
-        What is asked for; by default about 1000 A, no more than there is and than 1024 pixels.
+        What is asked for; by default about 1000 A, no more than 1024 pixels and half of the
+        image, but 400 A where that is more.
 
     Raises
     ------
@@ -122,7 +125,9 @@ def tile_edge(shape: tuple[int, int], pixel_size: float, tile: int | None = None
             f"needs {_SMALLEST} along each edge"
         )
     if tile is None:
-        half = int(min(_TILE / pixel_size, _LARGEST)) // 2
+        # A small image rather has some smaller tiles than one.
+        several = max(largest / 2, _SHORTEST / pixel_size)
+        half = int(min(_TILE / pixel_size, _LARGEST, several)) // 2
         tile = 2 * int(scipy.fft.next_fast_len(half, real=True)) if half else _SMALLEST
         return min(max(tile, _SMALLEST), largest)
     if tile % 2 or not _SMALLEST <= tile <= largest:
