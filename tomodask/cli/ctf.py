@@ -330,7 +330,11 @@ def _told(table: xr.Dataset, angles: Any) -> str:
     """Return a table for people to read."""
     from tomodask.view.ctf_words import handedness_words
 
+    known = table.attrs
+    pixel = f", pixels of {known['pixel_size']:.4g} A" if "pixel_size" in known else ""
     lines = [
+        f"{known['voltage']:g} kV, Cs {known['spherical_aberration']:g} mm, amplitude contrast "
+        f"{known['amplitude_contrast']:g}{pixel}",
         "view   tilt   defocus U, V (um)   astigmatism (A, deg)   error   fit to   confidence",
     ]
     trusted = trusted_views(table)
