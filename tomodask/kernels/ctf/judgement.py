@@ -105,7 +105,8 @@ def notes_of(
             notes.append(
                 f"{named_views([v], tilt_angle)}: its rings say {fit.defocus[i]:.0f} A, the other "
                 f"views {fit.others_mean[i]:.0f} +- "
-                f"{NINETY * np.sqrt(fit.others_variance[i]):.0f} A: refocused, or another object such as carbon"
+                f"{NINETY * np.sqrt(fit.others_variance[i]):.0f} A: refocused, or another object "
+                "such as carbon"
             )
     return notes
 
