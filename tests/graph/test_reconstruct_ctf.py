@@ -19,6 +19,7 @@ from tomodask.errors import (
     ProductMissingError,
 )
 from tomodask.geometry import LocalField, Projection
+from tomodask.graph import slab_plan
 from tomodask.graph.reconstruct import plan_of, reconstruct
 from tomodask.importing import import_stack
 from tomodask.io.mrc_writer import MrcWriter
@@ -135,8 +136,8 @@ def test_points_come_back_at_every_height(name: str, method: str) -> None:
             [error(around(volume, point), around(truth, point)) for point in POINTS]
         )
     surface = np.abs(POINTS[:, 2]) > 1000
-    # Where pixels of the images lie on those of the tomogram nothing else is in the way.
-    limit = {"phase-flip": 0.016, "wiener": 0.022, "multiply": 0.008}[method]
+    # Where pixels of the images lie on those of the tomogram little else is in the way.
+    limit = {"phase-flip": 0.016, "wiener": 0.022, "multiply": 0.012}[method]
     assert errors["3d", -1].max() < (limit if not values else 0.06)
     assert errors["2d", -1][~surface].max() < 0.06
     assert errors["2d", -1][surface].min() > 2 * errors["3d", -1].max()
@@ -172,8 +173,11 @@ TRANSPARENT: dict[str, tuple[dict[str, Any], tuple[int, int], float]] = {
 
 @pytest.mark.parametrize("name", TRANSPARENT)
 @pytest.mark.parametrize("kind", ["2d", "3d"])
-def test_nothing_to_undo_changes_nothing(name: str, kind: str) -> None:
+def test_nothing_to_undo_changes_nothing(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A transfer of 1 at every frequency and, for pixels this large, every height."""
+    monkeypatch.setattr(slab_plan, "FINE", 1.0)  # resampled alike
     values, shape, binning = TRANSPARENT[name]
     projection = Projection.create(TILTS, **values)
     included = np.ones(len(TILTS), bool)
@@ -199,9 +203,10 @@ def test_a_thin_specimen_needs_no_third_dimension() -> None:
     assert error(deep, flat) < 0.02
 
 
+@pytest.mark.parametrize("x_tilt", [0.0, 8.0, np.linspace(-12, 20, len(TILTS))])
 @pytest.mark.parametrize("kind", ["2d", "3d"])
-def test_regions_are_parts_of_the_whole(kind: str) -> None:
-    projection = Projection.create(TILTS, tilt_axis_angle=80.0)
+def test_regions_are_parts_of_the_whole(kind: str, x_tilt: float | np.ndarray) -> None:
+    projection = Projection.create(TILTS, tilt_axis_angle=80.0, x_tilt=x_tilt)
     tree = tree_of(noise((len(TILTS), 140, 170)), 3.0, projection)
     options: dict[str, Any] = {"thickness": 200, "ctf": kind, "ctf_table": table_of(len(TILTS))}
     whole = reconstruct(tree, **options).compute()
@@ -262,7 +267,8 @@ def test_rows_are_composed_for_their_height() -> None:
             z = 2.0 * ((groups.number + index) * step + (step - 1) / 2)
             for x, y in ((-90.0, 40.0), (33.0, -120.0)):
                 row = (x * model.cos_x[t] + z * model.sin_z[t] - plan.aligned.first[1]) / 2.0 * 2
-                at = groups.start[index] + groups.per_row * row + groups.per_y * y
+                v = y - model.shear[t] * z  # of the lane that shows it
+                at = groups.start[index] + groups.per_row * row + groups.per_v * v
                 height = projection.height([[x, y, z]])[t, 0]
                 expected = (height - levels[0]) / (levels[1] - levels[0])
                 assert at == pytest.approx(expected, abs=1e-6)
@@ -271,12 +277,16 @@ def test_rows_are_composed_for_their_height() -> None:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     """A series in a store."""
-    images = noise((len(TILTS), 150, 201), seed=3)
+    return imported(noise((len(TILTS), 150, 201), seed=3), tmp_path)
+
+
+def imported(images: np.ndarray, tmp_path: Path) -> Path:
     stack = tmp_path / "s.mrc"
     with MrcWriter(stack, shape=images.shape, voxel_size=3.0, kind="stack") as writer:
         for image in images:
             writer.write(image)
-    return import_stack(stack, tmp_path / "s.zarr", tilt_angles=list(TILTS), tilt_axis=80.0)
+    tilts = list(TILTS[: len(images)])
+    return import_stack(stack, tmp_path / "s.zarr", tilt_angles=tilts, tilt_axis=80.0)
 
 
 OPTIONS: dict[str, Any] = {
@@ -327,9 +337,27 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", ["2d", "3d"])
-def test_memory_and_scratch_are_as_planned(kind: str, stored: Path, tmp_path: Path) -> None:
-    plan = plan_of(reconstruct(open_series(stored), ctf=kind, **OPTIONS))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("kind", "shape", "binning"),
+    [
+        ("2d", (150, 201), 1.0),
+        ("3d", (150, 201), 1.0),
+        # The raw image is large beside what it becomes.
+        ("none", (900, 880), 2.0),
+        ("2d", (900, 880), 2.0),
+        ("3d", (900, 880), 2.0),
+        ("2d", (900, 880), 1.2),
+    ],
+)
+def test_memory_and_scratch_are_as_planned(
+    kind: str, shape: tuple[int, int], binning: float, tmp_path: Path
+) -> None:
+    images = noise((5, *shape), seed=3)
+    series = open_series(imported(images, tmp_path))
+    options: dict[str, Any] = {"thickness": 150, "alignment": "none", "binning": binning}
+    if kind != "none":
+        options |= {"ctf": kind, "ctf_table": table_of(len(images)), "correction": "wiener"}
+    plan = plan_of(reconstruct(series, **options))
     assert plan is not None
     (stage,) = plan.prepare(tmp_path)
     for task in stage.tasks[:2]:  # compiled, and what is kept is kept
@@ -378,8 +406,9 @@ def test_what_was_done_is_recorded() -> None:
 
 
 @pytest.mark.parametrize("dose_weighting_alone", [True, False])
-def test_doses_weigh_views(dose_weighting_alone: bool) -> None:
+def test_doses_weigh_views(dose_weighting_alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A view that has received much more than it can bear adds no fine detail."""
+    monkeypatch.setattr(slab_plan, "FINE", 1.0)  # resampled like the view that is not weighted
     projection = Projection.create([-1.0, 1.0])
     tree = tree_of(noise((2, 64, 128)), 2.0, projection)
     series = (

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates, spline_filter
 
 from tomodask.kernels.resample import (
+    FINE,
     NODE_SPACING,
     border_level,
     edge_taper,
@@ -99,6 +100,38 @@ def test_binning_keeps_what_the_output_can_hold(binning: float) -> None:
             np.testing.assert_allclose(out + image.level, expected, atol=0.02)
         else:
             assert np.abs(out + image.level).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("binning", "frequency"),
+    [(1.0, (0.0, 0.46)), (1.0, (0.44, 0.1)), (1.0, (-0.3, 0.31)), (1.1, (0.0, 0.46))],
+)
+def test_fine_splines_keep_what_lies_near_nyquist(
+    binning: float, frequency: tuple[float, float]
+) -> None:
+    """A packet of waves, turned and shifted, is what it would be at the new points."""
+
+    def packet(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        window = np.exp(-((y - 100) ** 2 + (x - 110) ** 2) / 1000)
+        return window * np.cos(2 * np.pi * (frequency[0] * y + frequency[1] * x) / binning)
+
+    raw = packet(*np.indices((200, 211))).astype(np.float32)
+    options = {
+        "first": (20.3, 30.6),
+        "step": (-0.087 * binning, 0.996 * binning),
+        "lane_step": (0.996 * binning, 0.087 * binning),
+    }
+    off = {}
+    for oversampling in (1.0, FINE):
+        image = spline_image(raw, binning=binning, oversampling=oversampling)
+        out = np.empty((1, 130, 130), np.float32)
+        resample(image, **options, out=out)
+        expected = packet(*grid_of(options, out.shape))
+        # a factor common to all is no error
+        along = (out * expected).sum() / np.linalg.norm(expected)
+        off[oversampling] = 1 - float(along / np.linalg.norm(out))
+    assert off[FINE] < 0.01
+    assert off[FINE] < 0.2 * off[1.0]
 
 
 def test_transfer_is_applied_at_the_right_frequency() -> None:

@@ -121,6 +121,7 @@ def align_view(
     grid: AlignedGrid,
     lanes: int | None = None,
     mid_plane: MidPlane | None = None,
+    oversampling: float = 1.0,
 ) -> tuple[NDArray[np.float32], float]:
     """Resample one image; the level of its border is subtracted.
 
@@ -140,6 +141,8 @@ def align_view(
         Rows of v per band; None for an ordinary image.
     mid_plane
         Displacement by a local field, for bands.
+    oversampling
+        As for :func:`~tomodask.kernels.resample.spline_image`.
 
     Returns
     -------
@@ -159,6 +162,7 @@ def align_view(
         image,
         binning=grid.pixel_size / source.pixel_size,
         taper=max(4, int(min(source.shape) * _TAPER)),
+        oversampling=oversampling,
     )
     if not np.isfinite(spline.coefficients[0, 0]):  # one bad pixel spoils the whole transform
         count = int(np.count_nonzero(~np.isfinite(image)))
@@ -194,16 +198,23 @@ def align_view(
     return out, spline.level
 
 
-def view_bytes(shape: tuple[int, int], grid: AlignedGrid, lanes: int | None) -> int:
-    """Return the bytes of the arrays that aligning one view holds at once."""
-    padded, _ = transform_sizes(shape, 1.0)
+def view_bytes(
+    source: ViewSource, grid: AlignedGrid, lanes: int | None, oversampling: float = 1.0
+) -> int:
+    """Return the bytes of the arrays that reading and aligning one view holds at once."""
+    shape = source.shape
+    padded, inverse = transform_sizes(shape, grid.pixel_size / source.pixel_size, oversampling)
     raw = shape[0] * shape[1] * 4
-    transform = padded[0] * padded[1] * 4
+    spectrum, samples = (4 * rows * (columns + 2) for rows, columns in (padded, inverse))
+    transform = spectrum + samples
+    if inverse != padded:
+        transform += 3 * min(spectrum, samples) // 2  # what is cropped, or padded, half at a time
     rows = grid.shape[0] if lanes is None else -(-grid.shape[0] // lanes) * lanes
     out = rows * grid.shape[1] * 4
-    # Reading holds the decoded and the contiguous image; the transform its input and its
-    # spectrum; the spline sum coefficients and the output beside the image.
-    return raw + max(raw, 2 * transform + transform // 8, transform + out + transform // 8)
+    # Reading holds the decoded and the contiguous image; a transform its input and its spectrum;
+    # the spline sum coefficients and the output beside the image.
+    most = max(raw, transform, 2 * spectrum, 2 * samples, samples + out)
+    return raw + most + spectrum // 8
 
 
 def band_file(scratch: Path, view: int) -> Path:

@@ -30,8 +30,8 @@ class ComposedRows:
         Of the plan.
     stored
         Per view the rows of its planes (row, lane).
-    y
-        Middle of the slab, A.
+    first_lane
+        v' of their first lane, A.
     view_shear
         As for :func:`~tomodask.graph.sheared_rows.sheared_runs`.
     """
@@ -41,10 +41,11 @@ class ComposedRows:
         planes: HeightPlanes,
         stored: Sequence[NDArray[np.float32]],
         *,
-        y: float,
+        first_lane: float,
         view_shear: NDArray[np.float64],
     ) -> None:
-        self._planes, self._stored, self._y, self._view_shear = planes, stored, y, view_shear
+        self._planes, self._stored = planes, stored
+        self._first_lane, self._view_shear = first_lane, view_shear
         size = OVERSAMPLING * planes.aligned.shape[1]
         self._rows = pad_projections(len(stored), size, stored[0].shape[1])
         self._data = self._rows[:, PAD_ROWS[0] : PAD_ROWS[0] + size]
@@ -77,7 +78,7 @@ class ComposedRows:
         # The last layer of a volume goes beyond it, where nothing is kept.
         group = min(number - groups.number, len(groups.first) - 1)
         first, stop = int(groups.first[group]), int(groups.stop[group])
-        start = groups.start[group] + groups.per_y * self._y + groups.per_row * first
+        start = groups.start[group] + groups.per_v * self._first_lane + groups.per_row * first
         compose_rows(
             self._stored[t],
             self._planes.strips[t],
@@ -85,4 +86,5 @@ class ComposedRows:
             float(start),
             groups.per_row,
             self._data[t, first:stop],
+            groups.per_v * self._planes.volume.voxel_size,
         )

@@ -8,6 +8,7 @@ part in both (:mod:`.local_correction`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from tomodask.kernels.backproject import (
     pad_projections,
 )
 from tomodask.kernels.local_shift import GUARD_ROWS
-from tomodask.kernels.resample import edge_taper
+from tomodask.kernels.resample import FINE, edge_taper
 from tomodask.kernels.shear import REACH, shift_lanes, shift_weights
 from tomodask.kernels.weighting import (
     OVERSAMPLING,
@@ -236,8 +237,10 @@ class SlabPlan(SlabGeometry):
             stored = [
                 np.ascontiguousarray(self._gathered(slab, read, t)) for t in range(len(self.views))
             ]
-            middle = self.volume.first[1] + (slab * SLAB + (SLAB - 1) / 2) * voxel
-            return ComposedRows(self.planes, stored, y=middle, view_shear=self.view_shear).runs
+            lane = self.volume.first[1] + (slab * SLAB - self.margin) * voxel
+            return ComposedRows(
+                self.planes, stored, first_lane=lane, view_shear=self.view_shear
+            ).runs
         projections = self._weighted(slab, read)
         if self.followed is None:
             return partial(sheared_runs, projections, self.view_shear)
@@ -291,10 +294,10 @@ class SlabPlan(SlabGeometry):
     def view_bytes(self) -> int:
         """Bytes of the arrays of one view's task."""
         if self.corrected is None:
-            return view_bytes(self.source.shape, self.bands, SLAB)
+            return view_bytes(self.source, self.bands, SLAB)
         grid = self.corrected.grid
         correcting = max(self.corrected.bytes_of(t, self.bands) for t in range(len(self.views)))
-        return max(view_bytes(self.source.shape, grid, None), grid.nbytes + correcting)
+        return max(view_bytes(self.source, grid, None, FINE), grid.nbytes + correcting)
 
     def stored_layers(self, slab: int, scratch: Path, depth: int) -> Iterator[NDArray[np.float32]]:
         """Yield :meth:`layers` of a slab from the bands in the scratch."""
@@ -310,17 +313,17 @@ class SlabPlan(SlabGeometry):
 
         Rows are those of u, or of all planes of the view, weighted.
         """
-        if self.corrected is None:
-            return self._aligned(t, image, self.bands, SLAB)
-        grid = self.corrected.grid
-        (whole,) = self._aligned(t, image, grid, grid.shape[0])
-        return self.corrected.bands(t, whole, self._transfer[t], self.bands, SLAB)
+        return self.correct(t, self.resample(t, image))
 
-    def _aligned(
-        self, t: int, image: NDArray[np.float32], grid: AlignedGrid, lanes: int
-    ) -> NDArray[np.float32]:
-        """Return the aligned bands (band, u, lane) of a raw image."""
+    def resample(self, t: int, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the aligned (band, u, lane) of a raw image: in one band where it is corrected."""
         model = self.model
+        if self.corrected is None:
+            grid, lanes, oversampling = self.bands, SLAB, 1.0
+        else:
+            # What is corrected is wanted up to the Nyquist frequency.
+            grid, oversampling = self.corrected.grid, FINE
+            lanes = grid.shape[0]
         mid_plane = None if self.local is None else self.local.mid_plane(t)
         bands, _ = align_view(
             image,
@@ -331,8 +334,15 @@ class SlabPlan(SlabGeometry):
             grid,
             lanes,
             mid_plane,
+            oversampling,
         )
         return bands
+
+    def correct(self, t: int, aligned: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the corrected bands of what :meth:`resample` returns, which is changed."""
+        if self.corrected is None:
+            return aligned
+        return self.corrected.bands(t, aligned[0], self._transfer[t], self.bands, SLAB)
 
     def _row_count(self, t: int) -> int:
         """Return the number of rows of a view in the scratch."""
@@ -380,7 +390,8 @@ class SlabPlan(SlabGeometry):
 
 def _write_view(plan: SlabPlan, t: int, path: Path) -> tuple[int, int]:
     """Align one stored view into its scratch file; return the bytes read and written."""
-    image = plan.source.read(plan.views[t])
-    bands = plan.align(t, image)
+    # The raw image goes before what it became is corrected.
+    aligned = plan.resample(t, plan.source.read(plan.views[t]))
+    bands = plan.correct(t, aligned)
     write_bands(bands, path)
-    return image.nbytes, bands.nbytes
+    return 4 * math.prod(plan.source.shape), bands.nbytes
