@@ -15,6 +15,7 @@ from tomodask.errors import TomodaskWarning
 from tomodask.geometry import Projection
 from tomodask.io.mrc_writer import MrcWriter
 from tomodask.kernels.ctf import Correction, Optics, Transfer
+from tomodask.kernels.fourier_crop import fourier_crop
 from tomodask.model import ctf_dataset
 from tomodask.simulate import (
     ContrastTransfer,
@@ -180,12 +181,13 @@ def specimen(size: Size, number: int, group: Group, sign: float) -> Specimen:
 
 
 def simulated(made: Specimen, size: Size, handedness: Literal[-1, 1] | None) -> Images:
-    """Return the expected counts of all views, without noise."""
-    return simulate_tilt_series(
+    """Return the expected counts of all views, without noise, free of what lies beyond Nyquist."""
+    shape = (size.image[1], size.image[0])  # the axis lies along x
+    fine = simulate_tilt_series(
         made.phantom,
         made.projection,
-        (size.image[1], size.image[0]),  # the axis lies along x
-        pixel_size=PIXEL,
+        (2 * shape[0], 2 * shape[1]),
+        pixel_size=PIXEL / 2,
         imaging=Imaging(
             exposure=EXPOSURE,
             counting_noise=False,
@@ -194,6 +196,7 @@ def simulated(made: Specimen, size: Size, handedness: Literal[-1, 1] | None) -> 
         ),
         supersample=1,
     ).images
+    return np.stack([4 * fourier_crop(image, shape) for image in fine])
 
 
 def counted(images: Images) -> Images:

@@ -22,6 +22,7 @@ from tomodask.graph.inputs import (
     written_out,
 )
 from tomodask.kernels.ctf import Correction
+from tomodask.kernels.resample import FINE
 from tomodask.model import provenance, tilt_series_of, validate
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ def _align_image(
     if not included:
         finite = np.isfinite(raw)
         raw = np.where(finite, raw, raw[finite].mean() if finite.any() else np.float32(0))
-    aligned, level = align_view(raw, view, source, matrix, shift, grid)
+    oversampling = 1.0 if correct is None else FINE
+    aligned, level = align_view(raw, view, source, matrix, shift, grid, oversampling=oversampling)
     if correct is not None:
         aligned = correct(aligned[0])[None]
     result: NDArray[np.float32] = aligned + np.float32(level)

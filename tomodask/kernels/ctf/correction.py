@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
 
 from tomodask.errors import ParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Correction", "CorrectionMethod"]
 
@@ -39,3 +44,11 @@ class Correction:
             raise ParameterError(f"CTF correction {self.method!r}: give one of {there}")
         if not self.snr > 0:
             raise ParameterError(f"signal to noise ratio {self.snr}: give a positive number")
+
+    def factor(self, transfer: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what is multiplied where the transfer has these values, of their shape."""
+        if self.method == "multiply":
+            return transfer
+        if self.method == "wiener":
+            return transfer / (transfer**2 + 1 / self.snr)
+        return np.where(transfer < 0, -1.0, 1.0)
