@@ -54,6 +54,21 @@ def test_facts_of_a_phase_plate_and_of_nothing() -> None:
     assert not any("range" in name for name in nothing)
 
 
+def test_facts_are_plain_json() -> None:
+    """CTFFIND's spacing is infinite where it could follow no rings."""
+    ctf = estimated(
+        fit_resolution=[np.inf, 8.0, np.nan, 9.0, np.inf], phase_shift=[np.nan, 80, 85, np.inf, 90]
+    )
+    ctf.attrs["handedness_confidence"] = np.nan
+    facts = ctf_facts(ctf)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts["resolution_range_angstrom"] == [8.0, 9.0]
+    assert facts["phase_shift_range_degree"] == [80.0, 90.0]
+    assert "handedness_confidence" not in facts
+    nowhere = estimated(fit_resolution=np.full(5, np.inf), phase_shift=np.full(5, np.nan))
+    assert not {"resolution_range_angstrom", "phase_shift_range_degree"} & set(ctf_facts(nowhere))
+
+
 def test_info_names_the_contrast_transfer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from tomodask.engine.files import explained
 from tomodask.errors import (
     ConversionError,
@@ -37,12 +39,16 @@ from tomodask.model import (
     provenance,
     sections_of,
     tilt_series_of,
+    transfers_at_origin,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import xarray as xr
+    from numpy.typing import NDArray
+
+    from tomodask.geometry import Projection
 
 __all__ = ["export_ctf", "import_ctf"]
 
@@ -50,11 +56,14 @@ Format = Literal["defocus", "ctffind", "aretomo"]
 _FORMATS: tuple[Format, ...] = ("defocus", "ctffind", "aretomo")
 #: kV by which voltages of a file and a series may differ.
 _SAME_VOLTAGE = 1.0
+#: A by which the defocus may differ where it is called the same: far below any error.
+_SAME_DEFOCUS = 1.0
 #: What is taken where nothing says it: Cs in mm, and the amplitude contrast.
 _USUAL = {"spherical_aberration": 2.7, "amplitude_contrast": 0.07}
 _WORDS = {"spherical_aberration": "Cs {:g} mm", "amplitude_contrast": "amplitude contrast {:g}"}
 #: Variables that every format holds, and what those of CTFFIND and AreTomo hold beside.
-_HELD = {"defocus_u", "defocus_v", "astigmatism_angle", "phase_shift"}
+_DEFOCUS = {"defocus_u", "defocus_v"}
+_HELD = _DEFOCUS | {"astigmatism_angle", "phase_shift"}
 _MEASURED = {"score", "fit_resolution"}
 _REFERENCE = {"reference_x", "reference_y"}
 
@@ -74,8 +83,11 @@ def import_ctf(
     """Store the contrast transfer that another program found.
 
     Rows belong to the sections of the stack that the series is of (IMOD, CTFFIND), or to all its
-    images by rising tilt angle (AreTomo). Views without a row are interpolated between their
-    neighbours in tilt. The defocus is that of the image centre.
+    images by rising recorded tilt angle (AreTomo). Views without a row are interpolated between
+    their neighbours in tilt, of which excluded ones are none. The defocus is that of the centre of
+    the images that the program looked at: of the raw ones, or of the aligned ones, where the
+    alignment sees the specimen's origin; `reference_x` and `reference_y` say where that is in the
+    raw image.
 
     Parameters
     ----------
@@ -91,7 +103,8 @@ def import_ctf(
         default what the file says; it goes with the direction of the program's tilt axis.
     alignment
         Name of the alignment of the stack that the program looked at, where that was an aligned
-        one: directions of astigmatism are turned back by its tilt axis. By default it was the raw
+        one: the defocus is of its centre, directions of astigmatism are turned back by its tilt
+        axis, and tilt angles of the file are compared with its own. By default it was the raw
         stack.
     voltage
         kV; as the file says by default, else as the series records.
@@ -134,8 +147,13 @@ def import_ctf(
     views = tilt_series_of(tree)
     tilt, order = views["tilt_angle"].values.astype(float), sections_of(tree)
     kind = _checked(format) or _format_of_content(file)
+    origin = provenance("import CTF", file=file.name, format=kind)
+    projection: Projection | None = None
+    if alignment is not None:
+        projection, origin["alignment"] = chosen_projection(tree, alignment)
     if kind == "defocus":
-        rows = imod_rows(file, tilt, order)
+        # The sign of the file's angles is the hand: it is that of the angles used with it.
+        rows = imod_rows(file, tilt if projection is None else projection.tilt_angle, order)
     else:
         rows = ctffind_rows(file, tilt, order, by_tilt=kind == "aretomo")
     notes = [*rows.notes, *([rows.witness] if rows.witness and handedness is None else [])]
@@ -145,12 +163,12 @@ def import_ctf(
         "amplitude_contrast": amplitude_contrast,
     }
     optics = _optics(path, file, given, rows, views.attrs.get("voltage"), notes)
-    origin = provenance("import CTF", file=file.name, format=kind)
-    if alignment is not None:
-        projection, origin["alignment"] = chosen_projection(tree, alignment)
+    reference = np.zeros((len(tilt), 2))
+    if projection is not None:
+        reference = projection.shift
         turned = rows.astigmatism_angle + projection.tilt_axis_angle[rows.view]
         rows = replace(rows, astigmatism_angle=turned)
-    values = view_values(rows, tilt)
+    values = view_values(rows, tilt, views["included"].values.astype(bool))
     if not values["fitted"].all():
         lacking = listed((~values["fitted"].astype(bool)).nonzero()[0])
         notes.append(f"has no row for views {lacking}, which lie between their neighbours in tilt")
@@ -160,6 +178,8 @@ def import_ctf(
         method="imported",
         handedness=rows.handedness if handedness is None else handedness,
         attributes={"provenance": origin, "warnings": told},
+        reference_x=reference[:, 0],
+        reference_y=reference[:, 1],
         **values,
     )
     write_ctf(path, table)
@@ -178,7 +198,8 @@ def export_ctf(
 ) -> Path:
     """Write the contrast transfer of a series for IMOD, or as a table of CTFFIND or AreTomo.
 
-    Every section of the stack has its row, also those of excluded or interpolated views. For IMOD,
+    Every section of the stack has its row, also those of excluded or interpolated views. The
+    defocus is that of the centre of the images that the file is to be used with. For IMOD,
     handedness +1 is written as inverted tilt angles (flag 16): run its programs with ``-invert``.
 
     Parameters
@@ -192,8 +213,9 @@ def export_ctf(
         ``.txt``, ``_CTF.txt``.
     alignment
         Name of the alignment of the stack that the file is to be used with, where that is an
-        aligned one: directions of astigmatism and tilt angles are then its own. By default it is
-        the raw stack, as IMOD's ctfphaseflip expects beside its option ``-xform``.
+        aligned one: the defocus is then that of its centre, the specimen's origin, and directions
+        of astigmatism and tilt angles are its own. By default it is the raw stack, as IMOD's
+        ctfphaseflip expects beside its option ``-xform``.
     overwrite
         Whether the file is replaced.
 
@@ -207,9 +229,11 @@ def export_ctf(
     ProductMissingError
         If the series has no contrast transfer.
     ConversionError
-        If the format cannot hold it.
+        If the format cannot hold it, or without an alignment the table is of other places than the
+        centres of the raw images.
     ParameterError
-        If the format is not known, or the file is there and `overwrite` is false.
+        If the format is not known, the file is there and `overwrite` is false, or the defocus at
+        the aligned centre needs the handedness, which is not known.
 
     Warns
     -----
@@ -229,26 +253,29 @@ def export_ctf(
             f"{path} has no CTF: make one with 'tomodask ctf estimate' or 'tomodask ctf import'"
         )
     table = tree["ctf"].to_dataset()
-    if any(table[name].values.any() for name in _REFERENCE & set(table.data_vars)):
-        raise ConversionError(
-            f"{path}: its CTF is of other places than the centres of the images, which {kind} is "
-            "of; estimate or import it for these"
-        )
     views = tilt_series_of(tree)
     tilt, order = views["tilt_angle"].values.astype(float), sections_of(tree)
     held = _HELD if kind == "defocus" else _HELD | _MEASURED
     values = {name: table[name].values for name in held & set(table.data_vars)}
+    own_tilt = tilt
     if alignment is not None:
-        projection, _ = chosen_projection(tree, alignment)
-        tilt = projection.tilt_angle
+        projection, label = chosen_projection(tree, alignment)
+        own_tilt = projection.tilt_angle
+        values |= _defocus_at_origin(path, table, projection, label)
         values["astigmatism_angle"] = half_turn(
             values["astigmatism_angle"] - projection.tilt_axis_angle
+        )
+    elif any(table[name].values.any() for name in _REFERENCE & set(table.data_vars)):
+        raise ConversionError(
+            f"{path}: its CTF is of other places than the centres of the raw images; name the "
+            "alignment of the stack that the file is for, alignment= (--alignment), or estimate or "
+            "import the CTF of the raw images"
         )
     hand, optics = handedness_of(table), optics_of(table)
     with explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     if kind == "defocus":
-        write_defocus(file, imod_of_views(values, tilt, order, hand))
+        write_defocus(file, imod_of_views(values, own_tilt, order, hand))
     else:
         found = ctffind_of_views(
             values, tilt, order, hand, optics, float(views.attrs["pixel_size"]), program=kind
@@ -269,6 +296,27 @@ def export_ctf(
             stacklevel=2,
         )
     return file
+
+
+def _defocus_at_origin(
+    path: Path, table: xr.Dataset, projection: Projection, label: str
+) -> dict[str, NDArray[np.float64]]:
+    """Return the defoci (tilt,) where an alignment sees the specimen's origin."""
+
+    def there(ctf: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+        transfers = transfers_at_origin(ctf, projection)
+        return {name: np.array([getattr(view, name) for view in transfers]) for name in _DEFOCUS}
+
+    if not handedness_of(table):
+        with_hand = there(table.assign_attrs(defocus_handedness=1))
+        moved = np.abs(with_hand["defocus_u"] - table["defocus_u"].values) > _SAME_DEFOCUS
+        if moved.any():
+            raise ParameterError(
+                f"{path}: the defocus at the centre of view {moved.argmax()} aligned by {label!r} "
+                "needs the handedness, which is not known: estimate the CTF, or import it with "
+                "handedness=1 or -1 (--handedness)"
+            )
+    return there(table)
 
 
 def _checked(format: Format | None) -> Format | None:  # noqa: A002

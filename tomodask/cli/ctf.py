@@ -161,7 +161,7 @@ def import_(
     handedness
         +1 or -1, where the file does not say.
     alignment
-        Name of the alignment, where angles refer to the aligned stack.
+        Name of the alignment, where defocus and angles are of the aligned stack.
     voltage
         kV, where neither file nor series says.
     cs
@@ -207,7 +207,7 @@ def export(
     file_format
         defocus, ctffind or aretomo; told by the file's name by default.
     alignment
-        Name of the alignment, where angles refer to the aligned stack.
+        Name of the alignment, where defocus and angles are of the aligned stack.
     overwrite
         Replace the file.
     """

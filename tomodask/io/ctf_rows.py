@@ -79,7 +79,7 @@ def imod_rows(path: Path, tilt: FloatArray, order: NDArray[np.int64]) -> CtfRows
     path : Path
         The file.
     tilt : ndarray of float64, shape (views,)
-        Tilt angles of the series, degrees.
+        Tilt angles that the hand is to go with, degrees: recorded, or of the alignment.
     order : ndarray of int64, shape (sections,)
         The view of each section of the stack.
 
@@ -151,7 +151,7 @@ def ctffind_rows(
     path : Path
         The file.
     tilt : ndarray of float64, shape (views,)
-        Tilt angles of the series, degrees.
+        Recorded tilt angles, degrees.
     order : ndarray of int64, shape (sections,)
         The view of each section of the stack.
     by_tilt : bool
@@ -200,7 +200,9 @@ def ctffind_rows(
     )
 
 
-def view_values(rows: CtfRows, tilt: FloatArray) -> dict[str, NDArray[np.generic]]:
+def view_values(
+    rows: CtfRows, tilt: FloatArray, included: NDArray[np.bool_]
+) -> dict[str, NDArray[np.generic]]:
     """Return the variables of all views: those without a row lie between their neighbours in tilt.
 
     Parameters
@@ -209,6 +211,8 @@ def view_values(rows: CtfRows, tilt: FloatArray) -> dict[str, NDArray[np.generic
         With directions of astigmatism in the raw images.
     tilt : ndarray of float64, shape (views,)
         Degrees.
+    included : ndarray of bool, shape (views,)
+        Which views tell of their neighbours; all do where none of these has a row.
 
     Returns
     -------
@@ -219,9 +223,12 @@ def view_values(rows: CtfRows, tilt: FloatArray) -> dict[str, NDArray[np.generic
     turned = rows.defocus[:, 1] > rows.defocus[:, 0]
     angle = half_turn(rows.astigmatism_angle + np.where(turned, 90.0, 0.0))
     rising = np.argsort(tilt[rows.view], kind="stable")
+    telling = included[rows.view][rising]
+    if telling.any():
+        rising = rising[telling]
+    known = tilt[rows.view][rising]
 
     def between(values: FloatArray) -> FloatArray:
-        known = tilt[rows.view][rising]
         return np.interp(tilt, known, values[rising]).astype(np.float64)
 
     def with_rows(filled: FloatArray, values: FloatArray) -> FloatArray:
@@ -292,8 +299,8 @@ def _compared(path: Path, read: DefocusFile, tilt: FloatArray, notes: list[str])
         notes.append("counts views one too low, by its tilt angles: they are raised by one")
     if abs(offset) > _AGREE:
         notes.append(
-            f"has tilt angles that are {offset:+.1f} degrees off those recorded, as of a tilted "
-            "specimen; check that it is of this stack"
+            f"has tilt angles that are {offset:+.1f} degrees off those of the series, as of "
+            "a tilted specimen; check that it is of this stack"
         )
     if np.ptp(seen) < 2 * _AGREE:
         return 0, shift

@@ -32,7 +32,7 @@ def imod_of_views(
     values : mapping of str to ndarray of float64, shape (views,)
         Defocus, astigmatism and phase shift, as a table of contrast transfer names them.
     tilt : ndarray of float64, shape (views,)
-        Degrees.
+        Of the stack that the table is for, degrees.
     order : ndarray of int64, shape (sections,)
         The view of each section of the stack.
     handedness : int
@@ -87,7 +87,7 @@ def ctffind_of_views(
         Defocus, astigmatism, phase shift and, where known, score and fit resolution, as a table of
         contrast transfer names them.
     tilt : ndarray of float64, shape (views,)
-        Degrees.
+        As recorded, degrees: AreTomo counts images in this order.
     order : ndarray of int64, shape (sections,)
         The view of each section of the stack.
     handedness : int

@@ -52,9 +52,9 @@ def ctf_facts(ctf: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain values, ready for JSON: "method", "views", "trusted_views" (how many), "handedness"
-        (+1, -1 or 0) and, where they are known, "handedness_confidence", "warnings" and, over the
-        trusted views, "defocus_range_angstrom", "astigmatism_angstrom" (the median),
+        Plain finite values, ready for JSON: "method", "views", "trusted_views" (how many),
+        "handedness" (+1, -1 or 0) and, where they are known, "handedness_confidence", "warnings"
+        and, over the trusted views, "defocus_range_angstrom", "astigmatism_angstrom" (the median),
         "phase_shift_range_degree" (of a phase plate) and "resolution_range_angstrom" (best, worst).
     """
     trusted = trusted_views(ctf)
@@ -65,14 +65,15 @@ def ctf_facts(ctf: xr.Dataset) -> dict[str, Any]:
         "handedness": handedness_of(ctf),
         "warnings": [str(warning) for warning in ctf.attrs.get("warnings", ())],
     }
-    if "handedness_confidence" in ctf.attrs:
-        facts["handedness_confidence"] = round(float(ctf.attrs["handedness_confidence"]), 3)
+    sure = float(ctf.attrs.get("handedness_confidence", np.nan))
+    if np.isfinite(sure):
+        facts["handedness_confidence"] = round(sure, 3)
     if not trusted.any():
         return facts
     u, v, phase = (ctf[name].values[trusted] for name in ("defocus_u", "defocus_v", "phase_shift"))
     facts["defocus_range_angstrom"] = _range((u + v) / 2)
     facts["astigmatism_angstrom"] = round(float(np.median(np.abs(u - v))), 1)
-    if phase.any():
+    if phase[np.isfinite(phase)].any():
         facts["phase_shift_range_degree"] = _range(phase)
     if "fit_resolution" in ctf:
         resolution = ctf["fit_resolution"].values[trusted]
@@ -82,4 +83,6 @@ def ctf_facts(ctf: xr.Dataset) -> dict[str, Any]:
 
 
 def _range(values: NDArray[np.float64]) -> list[float]:
-    return [round(float(end), 2) for end in (np.nanmin(values), np.nanmax(values))]
+    """Return the least and the largest; CTFFIND says inf where it could follow no rings."""
+    known = values[np.isfinite(values)]
+    return [round(float(end), 2) for end in (known.min(), known.max())]
