@@ -32,6 +32,14 @@ def tree_of(
     return xr.DataTree.from_dict(nodes, name="simulated")
 
 
+def unharmed(tree: xr.DataTree) -> xr.DataTree:
+    """The same of a dose of 0: weighted by 1, views are resampled as where they are corrected."""
+    none = ("tilt", np.zeros(tree["tilt_series"].sizes["tilt"]))
+    series = tree["tilt_series"].to_dataset().assign_coords(dose=none, exposure=none)
+    tree["tilt_series"] = xr.DataTree(series.assign_attrs(voltage=300.0))
+    return tree
+
+
 def scattered_beads(
     shape: tuple[int, int], pixel_size: float, voxel: float, thickness: int,
     projection: Projection, *, seed: int = 1, count: int = 14,

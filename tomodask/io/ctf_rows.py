@@ -112,6 +112,11 @@ def imod_rows(path: Path, tilt: FloatArray, order: NDArray[np.int64]) -> CtfRows
         )
     angle = np.zeros(len(section)) if read.astigmatism_angle is None else read.astigmatism_angle
     phase = np.zeros(len(section)) if read.phase_shift is None else np.abs(read.phase_shift)
+    if read.phase_shift is not None and (read.phase_shift < 0).any():
+        notes.append(
+            f"has {np.count_nonzero(read.phase_shift < 0)} negative phase shifts, taken by "
+            "their magnitude, as IMOD does"
+        )
     view = order[section]
     if (read.defocus[:, 1] > read.defocus[:, 0]).any():
         notes.append(

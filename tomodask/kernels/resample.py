@@ -45,9 +45,9 @@ NODE_SPACING = 16
 #: that the spline's own loss lies beyond the output's Nyquist frequency.
 _MARGIN = 1.5
 #: Samples per output pixel that an unbinned image needs for the same: a cloud of atoms, shifted and
-#: turned, then correlates with what is seen there by 0.998 at the output's Nyquist frequency, as
-#: with 1.5. With one sample it is 0.90: the spline loses half the power, and folds as much back.
-FINE = 1.25
+#: turned, then correlates with what is seen there by 0.9998 at 0.96 of the output's Nyquist
+#: frequency. With one sample it is 0.91: the spline loses half the power, and folds as much back.
+FINE = 1.5
 #: The low-pass at the output's Nyquist frequency falls off over this fraction of it.
 _SOFTNESS = 0.05
 #: Zeros between the image and its periodic copies, pixels: the spline's coefficients fall by 0.27
